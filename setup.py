@@ -1,9 +1,10 @@
 """Builds the Cython core: cext/ in the tree, imported as flux.cext.
 
-FLUX_DEBUG=1      line tracing off, symbols on, no optimisation
+FLUX_DEBUG=1      symbols on, no optimisation
 FLUX_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer
 FLUX_COVERAGE=1   line coverage of .pyx files
 FLUX_ANNOTATE=1   cython -a reports under build/c
+FLUX_BUILD_JOBS=N how many compilers at once (default: one per CPU)
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+JOBS = int(os.environ.get("FLUX_BUILD_JOBS") or os.cpu_count() or 1)
 ROOT = Path(__file__).resolve().parent
 LINKS = Path("build/cython/flux")
 PACKAGES = ["flux.cext"] + [
@@ -63,6 +65,7 @@ def extensions() -> list[Extension]:
 
 link_sources()
 setup(
+    options={"build_ext": {"parallel": JOBS}},
     packages=[
         *(p.parent.as_posix().replace("/", ".") for p in sorted(Path("flux").rglob("__init__.py"))),
         *PACKAGES,
@@ -75,7 +78,7 @@ setup(
         build_dir="build/c",
         include_path=["build/cython"],
         annotate=flag("FLUX_ANNOTATE"),
-        nthreads=0,
+        nthreads=JOBS if JOBS > 1 else 0,
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,

@@ -1,0 +1,1 @@
+"""The benchmark harness: scenarios, peers and the report."""
