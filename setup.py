@@ -54,7 +54,7 @@ def extensions() -> list[Extension]:
             "flux.cext." + ".".join(path.relative_to("cext").with_suffix("").parts),
             [path.as_posix()],
             include_dirs=["cext"],
-            depends=[header.as_posix() for header in Path("cext").glob("*.h")],
+            depends=[header.as_posix() for header in sorted(Path("cext").rglob("*.h"))],
             define_macros=macros,
             extra_compile_args=compile_args,
             extra_link_args=link_args,
