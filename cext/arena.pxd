@@ -24,6 +24,7 @@ cdef enum:
     K_HEADER_BYTES = 8192         # bytes of one header blob
     K_COUNTERS = 512              # uint64_t counters a process
     K_MAX_SEGMENTS = 64           # HLS segments kept a stream
+    K_AREAS = 13                  # a span's areas: headers and index, and bytes, of each ring; HLS bytes
 
 cdef enum ring_kind:
     RING_FRAME = 0                # access units; record flags carry the track's kind
@@ -164,12 +165,19 @@ cdef struct arena:                # one process's view
     int doorbell                  # this process's eventfd
     int doorbells[64]             # everybody's eventfds, made before the fork
     uint32_t process              # this process's number
+    uint8_t** windows             # [slots * K_AREAS], mapped on first use
+    uint64_t area_at[13]          # offset of each area in a span
+    uint64_t area_bytes[13]
 
 cdef stream_slot* arena_slot(arena* a, uint32_t slot) noexcept nogil
 cdef uint8_t* arena_window(arena* a, uint64_t offset, uint64_t size) noexcept nogil
+cdef void arena_punch(arena* a, uint64_t offset, uint64_t length) noexcept nogil
 cdef void arena_ring_doorbells(arena* a, uint64_t mask) noexcept nogil
 
 cdef class Arena:
     cdef arena view
-    cdef readonly dict layout
-    cdef dict windows
+    cdef readonly tuple doorbells
+    cdef object memory            # the base mapping, kept for numpy views
+    cdef stream_slot* _slot(self, uint32_t slot) except NULL
+    cdef int64_t _find(self, const uint8_t* name, size_t length) noexcept nogil
+    cdef void _retire(self, uint32_t n, stream_slot* s) noexcept
