@@ -45,9 +45,34 @@ NAMES = {
     # 192..255 fan-out
 
     # 256..319 HTTP
+    C_HTTP_CONNECTIONS: ("flux_http_connections_total", "connections accepted by the media HTTP server"),
+    C_HTTP_REFUSED: ("flux_http_refused_total", "connections refused because http.max_connections was reached"),
+    C_HTTP_OPEN: ("flux_http_open", "connections open now, players included"),
+    C_HTTP_REQUESTS: ("flux_http_requests_total", "requests taken in whole"),
+    C_HTTP_ANSWERS_1XX: ("flux_http_answers_1xx_total", "responses 101: a connection became a WebSocket"),
+    C_HTTP_ANSWERS_2XX: ("flux_http_answers_2xx_total", "responses that went well"),
+    C_HTTP_ANSWERS_4XX: ("flux_http_answers_4xx_total", "requests refused as the client's mistake"),
+    C_HTTP_ANSWERS_5XX: ("flux_http_answers_5xx_total", "requests that the server could not serve"),
+    C_HTTP_BAD_REQUESTS: ("flux_http_bad_requests_total", "requests that could not be parsed"),
+    C_HTTP_TIMEOUTS: ("flux_http_timeouts_total", "connections closed as their request did not arrive in time"),
+    C_HTTP_LOST: ("flux_http_lost_total", "connections that the client closed before its answer"),
+    C_HTTP_LIVE_FLV: ("flux_http_live_flv_total", "FLV players that were joined to a stream"),
+    C_HTTP_LIVE_TS: ("flux_http_live_ts_total", "MPEG-TS players that were joined to a stream"),
+    C_HTTP_PLAYLISTS: ("flux_http_playlists_total", "HLS playlists sent"),
+    C_HTTP_SEGMENTS: ("flux_http_segments_total", "HLS segments sent, whole or in part"),
+    C_HTTP_SEGMENTS_LAPPED: ("flux_http_segments_lapped_total", "HLS segments that were overwritten while a slow client took them"),
+    C_HTTP_HLS_VIEWERS: ("flux_http_hls_viewers", "HLS viewers now, told apart by address, user agent and stream"),
+    C_HTTP_HLS_UNTRACKED: ("flux_http_hls_untracked_total", "HLS requests of viewers for whom hls.max_viewers left no room"),
 
     # 320..383 UDP sockets
 
     # 384..447 arena, rings, worker
+    C_WORKER_SESSIONS: ("flux_worker_sessions", "sessions open now"),
+    C_WORKER_SESSIONS_TOTAL: ("flux_worker_sessions_total", "sessions begun"),
+    C_WORKER_PUBLISHERS_TOTAL: ("flux_worker_publishers_total", "publishers taken in"),
+    C_WORKER_PUBLISHERS_REFUSED: ("flux_worker_publishers_refused_total", "publishers refused: name taken, or no slot free"),
+    C_WORKER_KICKED: ("flux_worker_kicked_total", "sessions ended by request"),
+    C_WORKER_WAITS: ("flux_worker_waits_total", "players that came before their publisher and waited"),
+    C_WORKER_WAITS_IN_VAIN: ("flux_worker_waits_in_vain_total", "of these, players whose publisher did not come in time"),
 
 }

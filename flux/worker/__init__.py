@@ -1,0 +1,1 @@
+"""A worker's life: its loop, its sessions, the streams it owns."""
