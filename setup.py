@@ -5,6 +5,7 @@ FLUX_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer
 FLUX_COVERAGE=1   line coverage of .pyx files
 FLUX_ANNOTATE=1   cython -a reports under build/c
 FLUX_BUILD_JOBS=N how many compilers at once (default: one per CPU)
+FLUX_MODULES=…    build only these: paths under cext/ or folders of it, separated by blanks
 """
 
 from __future__ import annotations
@@ -26,6 +27,13 @@ PACKAGES = ["flux.cext"] + [
 
 def flag(name: str) -> bool:
     return os.environ.get(name, "") not in ("", "0")
+
+
+def sources() -> list[Path]:
+    """Every .pyx, or those that FLUX_MODULES names."""
+    chosen = os.environ.get("FLUX_MODULES", "").split()
+    every = sorted(Path("cext").rglob("*.pyx"))
+    return [path for path in every if not chosen or any(path.is_relative_to(name) for name in chosen)]
 
 
 def link_sources() -> None:
@@ -59,7 +67,7 @@ def extensions() -> list[Extension]:
             extra_compile_args=compile_args,
             extra_link_args=link_args,
         )
-        for path in sorted(Path("cext").rglob("*.pyx"))
+        for path in sources()
     ]
 
 

@@ -1,0 +1,1 @@
+"""The admin process: API, web page, metrics, health."""

@@ -1,0 +1,167 @@
+"""Every setting: its name, default and bounds. Each number that bounds something in Flux is one of these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
+Microseconds = Annotated[int, Field(ge=0, le=1_000_000_000)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values don't change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ArenaSettings(Section):
+    streams: int = Field(1024, ge=1, le=65536)
+    """Streams that can be live at once."""
+    frame_ring_bytes: int = Field(8 << 20, ge=64 << 10)
+    """Ring of access units, a power of two."""
+    wire_ring_bytes: int = Field(8 << 20, ge=64 << 10)
+    """Ring of each wire format, a power of two."""
+    hls_bytes: int = Field(512 << 20, ge=1 << 20)
+    """Address space for a stream's HLS segments, a power of two; pages are used only as bytes come."""
+    index_entries: int = Field(1 << 14, ge=64)
+    """Records in a ring's index, a power of two."""
+
+
+class StreamSettings(Section):
+    idle_grace_ms: Milliseconds = 10_000
+    """How long players are held after their publisher has gone."""
+    wait_ms: Milliseconds = 10_000
+    """How long a player that comes before its publisher waits."""
+    format_linger_ms: Milliseconds = 10_000
+    """How long a wire format is still made after its last player has gone."""
+    max_waiting: int = Field(10_000, ge=0)
+    """Players of a worker that may wait for a publisher."""
+
+
+class SrtSettings(Section):
+    listen: str = "0.0.0.0:8890"
+    """Address and port, or empty: no SRT."""
+    latency_ms: int = Field(120, ge=0, le=60_000)
+    """Least latency of TSBPD, each way; the larger of both sides' counts."""
+    peer_idle_timeout_ms: Milliseconds = 5000
+    """A peer that is silent for so long is gone."""
+    handshake_timeout_ms: Milliseconds = 3000
+    """A handshake is given up after this."""
+    flow_window_pkts: int = Field(25_600, ge=32, le=1 << 20)
+    """Packets that may be unacknowledged."""
+    receive_buffer_pkts: int = Field(8192, ge=32, le=1 << 20)
+    """Packets that a connection keeps while gaps are filled."""
+    send_buffer_pkts: int = Field(8192, ge=32, le=1 << 20)
+    """Packets that a connection keeps for retransmission."""
+    max_connections: int = Field(4096, ge=1, le=65536)
+    """Connections of one worker."""
+    max_handshakes: int = Field(1024, ge=1, le=65536)
+    """Handshakes of one worker that wait for a decision."""
+    max_overhead_percent: int = Field(25, ge=5, le=100)
+    """Bandwidth for retransmissions, in percent of the stream's."""
+    poll_interval_us: Microseconds = 2000
+    """Under load the socket is read this often; 0: at each datagram."""
+    play_interval_ms: int = Field(10, ge=1, le=1000)
+    """Players are sent what a stream gained this often."""
+    socket_buffer_bytes: int = Field(8 << 20, ge=64 << 10)
+    """Kernel buffers of the UDP socket, as far as the kernel grants them."""
+
+
+class HttpSettings(Section):
+    listen: str = "0.0.0.0:8080"
+    """Address and port, or empty: no media over HTTP."""
+    write_interval_ms: int = Field(20, ge=0, le=10_000)
+    """Players are written to this often; 0: at each commit."""
+    max_connections: int = Field(20_000, ge=1)
+    """Connections of one worker, players included."""
+    max_header_bytes: int = Field(16_384, ge=1024, le=1 << 20)
+    """A request's line and headers."""
+    request_timeout_ms: Milliseconds = 10_000
+    """A request must have come, or a response be taken, in this time."""
+    keepalive_ms: Milliseconds = 30_000
+    """How long a connection may rest between requests."""
+    cors_origin: str = "*"
+    """Access-Control-Allow-Origin; empty: none."""
+    slow_player_ms: Milliseconds = 10_000
+    """A player that takes no byte for so long is closed."""
+    socket_buffer_bytes: int = Field(0, ge=0)
+    """SO_SNDBUF of a player; 0: the kernel's own."""
+
+
+class HlsSettings(Section):
+    segment_ms: int = Field(2000, ge=200, le=60_000)
+    """Segments are cut at the first keyframe after this."""
+    max_segment_ms: int = Field(10_000, ge=500, le=120_000)
+    """A segment without a keyframe is cut after this."""
+    playlist_segments: int = Field(6, ge=3, le=48)
+    """Segments that a playlist lists; a few more are kept."""
+    linger_ms: Milliseconds = 30_000
+    """Segments are still made for so long after the last request."""
+    always: bool = False
+    """Make segments of every stream, wanted or not."""
+    max_viewers: int = Field(10_000, ge=0)
+    """Viewers of one worker that are told apart and counted."""
+    viewer_timeout_ms: Milliseconds = 15_000
+    """A viewer who asks for nothing for so long is gone."""
+
+
+class AdminSettings(Section):
+    listen: str = "127.0.0.1:8081"
+    """Address and port of API and web page, or empty: none."""
+
+
+class ControlSettings(Section):
+    socket: str = ""
+    """Path of the control socket; empty: /run/flux/control.sock, else $XDG_RUNTIME_DIR/flux/control.sock."""
+    max_clients: int = Field(64, ge=1)
+    """Connections to the control socket at once."""
+    timeout_ms: Milliseconds = 5000
+    """A worker must have answered the supervisor in this time."""
+
+
+class LogSettings(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+    """auto: console on a terminal, else JSON lines."""
+
+
+class SupervisorSettings(Section):
+    heartbeat_timeout_ms: int = Field(5000, ge=200, le=600_000)
+    """A process whose heartbeat is older is killed."""
+    respawn_delay_ms: Milliseconds = 0
+    """Before a process that died is started again."""
+    respawn_max_delay_ms: Milliseconds = 10_000
+    """The delay doubles up to this while a process keeps dying."""
+    stable_ms: Milliseconds = 5000
+    """A process that lived for so long is not in a crash loop."""
+    drain_timeout_ms: Milliseconds = 10_000
+    """Sessions may go on for so long after TERM."""
+
+
+class DemoSettings(Section):
+    enabled: bool = False
+    """Publish a test picture."""
+    stream: str = "live/demo"
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    workers: int = Field(0, ge=0, le=56)
+    """Worker processes; 0: one a CPU."""
+    pin_workers: bool = True
+    """Pin each worker to a CPU."""
+    cpus: tuple[int, ...] = ()
+    """CPUs that workers are pinned to, in turn; empty: those that the supervisor may use."""
+    arena: ArenaSettings = ArenaSettings()
+    streams: StreamSettings = StreamSettings()
+    srt: SrtSettings = SrtSettings()
+    http: HttpSettings = HttpSettings()
+    hls: HlsSettings = HlsSettings()
+    admin: AdminSettings = AdminSettings()
+    control: ControlSettings = ControlSettings()
+    log: LogSettings = LogSettings()
+    supervisor: SupervisorSettings = SupervisorSettings()
+    demo: DemoSettings = DemoSettings()

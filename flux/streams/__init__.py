@@ -1,0 +1,1 @@
+"""Streams and sessions of a worker: where protocols meet."""

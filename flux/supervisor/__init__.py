@@ -1,0 +1,1 @@
+"""The process tree: listeners, forks, signals, drain, control socket."""
