@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """number: the worker's place in the arena. reactor, arena: flux.cext.reactor.Reactor, flux.cext.arena.Arena."""
+    """number: the worker's place in the arena.
+
+    reactor: flux.cext.reactor.Reactor. arena: flux.cext.arena.Arena.
+    """
 
     number: int
     arena: Any
