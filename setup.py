@@ -79,7 +79,7 @@ setup(
         *PACKAGES,
     ],
     package_dir={"flux": "flux", "flux.cext": "cext"},
-    package_data={"flux": ["py.typed", "admin/web/**/*"]},
+    package_data={"flux": ["py.typed", "admin/web/**/*", "demo/demo.ts"]},
     exclude_package_data={"flux.cext": ["*.pyx", "*.c"]},
     ext_modules=cythonize(
         extensions(),
