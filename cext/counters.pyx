@@ -64,7 +64,33 @@ NAMES = {
     C_HTTP_HLS_VIEWERS: ("flux_http_hls_viewers", "HLS viewers now, told apart by address, user agent and stream"),
     C_HTTP_HLS_UNTRACKED: ("flux_http_hls_untracked_total", "HLS requests of viewers for whom hls.max_viewers left no room"),
 
-    # 320..383 UDP sockets
+    # 320..351 UDP sockets
+    C_UDP_DATAGRAMS_IN: ("flux_udp_datagrams_in_total", "datagrams received"),
+    C_UDP_BYTES_IN: ("flux_udp_bytes_in_total", "bytes received in UDP payloads"),
+    C_UDP_RECEIVES: ("flux_udp_receives_total", "system calls that received something"),
+    C_UDP_KERNEL_DROPS: ("flux_udp_kernel_drops_total", "datagrams that the kernel dropped as the socket's receive buffer was full"),
+    C_UDP_TRUNCATED: ("flux_udp_truncated_total", "datagrams dropped as they were longer than any that is expected"),
+    C_UDP_SOCKET_ERRORS: ("flux_udp_socket_errors_total", "errors that the socket reported of earlier datagrams, such as ICMP unreachable; ignored"),
+    C_UDP_DATAGRAMS_OUT: ("flux_udp_datagrams_out_total", "datagrams sent"),
+    C_UDP_BYTES_OUT: ("flux_udp_bytes_out_total", "bytes sent in UDP payloads"),
+    C_UDP_SENDS: ("flux_udp_sends_total", "system calls that sent something"),
+    C_UDP_SEND_BLOCKED: ("flux_udp_send_blocked_total", "times the socket's send buffer was full"),
+    C_UDP_SEND_NO_BUFFERS: ("flux_udp_send_no_buffers_total", "datagrams dropped as the device's queue was full"),
+    C_UDP_SEND_ABANDONED: ("flux_udp_send_abandoned_total", "datagrams dropped as the send buffer stayed full for too long"),
+    C_UDP_SEND_REFUSED: ("flux_udp_send_refused_total", "datagrams that the kernel refused: no route, a filter, too long"),
+    C_UDP_GSO_REFUSED: ("flux_udp_gso_refused_total", "batches that the kernel or a device would not segment; sent one by one"),
+    C_UDP_WAKES: ("flux_udp_wakes_total", "wake-ups by a datagram"),
+    C_UDP_TICKS: ("flux_udp_ticks_total", "reads of a socket on the polling tick"),
+    C_UDP_TICKING: ("flux_udp_ticking", "sockets that are read on the polling tick at present"),
+    # 352..383 what the SRT service decides
+    C_SRT_SERVICE_REQUESTS: ("flux_srt_requests_total", "SRT callers that asked for a stream"),
+    C_SRT_SERVICE_REFUSED_STREAM_ID: ("flux_srt_refused_stream_id_total", "SRT callers refused: stream id or stream name malformed"),
+    C_SRT_SERVICE_REFUSED_NOT_FOUND: ("flux_srt_refused_not_found_total", "SRT players refused: nobody published the stream in time"),
+    C_SRT_SERVICE_REFUSED_TAKEN: ("flux_srt_refused_taken_total", "SRT publishers refused: the name has a publisher"),
+    C_SRT_SERVICE_REFUSED_LIMIT: ("flux_srt_refused_limit_total", "SRT callers refused: a configured bound was reached"),
+    C_SRT_SERVICE_REFUSED_DRAINING: ("flux_srt_refused_draining_total", "SRT callers refused: this server is draining"),
+    C_SRT_SERVICE_REFUSED_MODE: ("flux_srt_refused_mode_total", "SRT callers refused: a mode or type that is not offered"),
+    C_SRT_SERVICE_REFUSED_FAILED: ("flux_srt_refused_failed_total", "SRT callers refused: an error of ours"),
 
     # 384..447 arena, rings, worker
     C_WORKER_SESSIONS: ("flux_worker_sessions", "sessions open now"),
