@@ -15,8 +15,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
 from flux.cext.atomics cimport (
-    and_seq_u64, cas_seq_u64, exchange_seq_u32, fence_acquire, fence_release, load_acquire_u64,
-    load_relaxed_u32, load_relaxed_u64, load_seq_u64, or_seq_u64, store_relaxed_u32, store_relaxed_u64,
+    and_seq_u64, cas_seq_u64, exchange_seq_u32, exchange_seq_u64, fence_acquire, fence_release, fence_seq,
+    load_acquire_u64, load_relaxed_u32, load_relaxed_u64, or_seq_u64, store_relaxed_u32, store_relaxed_u64,
     store_release_u64, store_seq_u32,
 )
 from flux.cext.media import codec as media_codec
@@ -117,6 +117,8 @@ cdef void arena_ring_doorbells(arena* a, uint64_t mask) noexcept nogil:
     """Wakes each process in `mask` that isn't being woken already."""
     cdef uint32_t n = 0
     cdef uint64_t one = 1
+    # What was published before must be seen by a process that clears `rung` after it was found set here.
+    fence_seq()
     while mask:
         if mask & 1 and not load_relaxed_u32(&a.slabs[n].rung) and not exchange_seq_u32(&a.slabs[n].rung, 1):
             write(a.doorbells[n], &one, 8)
@@ -142,9 +144,8 @@ cdef uint64_t _state(stream_slot* s) noexcept nogil:
     return load_acquire_u64(&s.state) & 0xFF
 
 
-cdef void _set_state(stream_slot* s, uint64_t state, bint next_generation) noexcept nogil:
-    cdef uint64_t generation = load_relaxed_u64(&s.state) >> 8
-    store_release_u64(&s.state, (generation + next_generation) << 8 | state)
+cdef void _set_state(stream_slot* s, uint64_t state) noexcept nogil:
+    store_release_u64(&s.state, load_relaxed_u64(&s.state) >> 8 << 8 | state)
 
 
 cdef class Arena:
@@ -340,6 +341,39 @@ cdef class Arena:
         cdef int64_t slot = self._find(raw, len(raw))
         return None if slot < 0 else slot
 
+    def lookup(self, str name):
+        """The stream called `name` as (slot, generation), or None.
+
+        The slot had that name in that generation: one that is freed and taken by another stream meanwhile is
+        told apart by its generation.
+        """
+        cdef bytes raw = name.encode()
+        cdef int64_t slot
+        cdef uint64_t before
+        while True:
+            slot = self._find(raw, len(raw))
+            if slot < 0:
+                return None
+            before = load_acquire_u64(&self.view.slots[slot].state)
+            if self._find(raw, len(raw)) != slot:
+                continue
+            fence_acquire()
+            if load_relaxed_u64(&self.view.slots[slot].state) >> 8 == before >> 8:
+                return slot, before >> 8
+
+    def look_up(self, str name):
+        """(slot, generation, live) of the stream called `name`: live or idle; None while nobody has it."""
+        cdef bytes raw = name.encode()
+        cdef int64_t n = self._find(raw, len(raw))
+        cdef uint64_t state
+        if n < 0:
+            return None
+        state = load_acquire_u64(&self.view.slots[n].state)
+        # Once more: the slot may have been freed, and taken under another name, before its state was read.
+        if state & 0xFF not in (SLOT_LIVE, SLOT_IDLE) or self._find(raw, len(raw)) != n:
+            return None
+        return n, state >> 8, state & 0xFF == SLOT_LIVE
+
     def claim(self, str name, uint64_t protocol):
         """Take the name for a publisher of this process: (slot, generation).
 
@@ -375,8 +409,9 @@ cdef class Arena:
             s.owner_incarnation = self.view.mine.incarnation if self.view.mine != NULL else 0
             s.protocol = protocol
             s.publisher_session = 0
-            _set_state(s, SLOT_CLAIMED, False)
+            # The hash of a free slot is not looked at, so a process killed between the two leaves it free.
             store_release_u64(&self.view.names[n], s.name_hash)
+            _set_state(s, SLOT_CLAIMED)
             return n, load_relaxed_u64(&s.state) >> 8
         finally:
             _unlock(&self.view)
@@ -389,14 +424,14 @@ cdef class Arena:
         s.since_us = time.time_ns() // 1000
         s.idle_since_us = 0
         s.last_in_us = time.monotonic_ns() // 1000
-        _set_state(s, SLOT_LIVE, False)
+        _set_state(s, SLOT_LIVE)
 
     def go_idle(self, uint32_t slot, uint64_t now_us):
         """The publisher is gone; players are held until the grace time ends."""
         cdef stream_slot* s = self._slot(slot)
         s.publisher_session = 0
         s.idle_since_us = now_us
-        _set_state(s, SLOT_IDLE, False)
+        _set_state(s, SLOT_IDLE)
 
     def retire(self, uint32_t slot):
         """Free the slot: the next generation begins, its rings are empty, its pages are given back."""
@@ -412,7 +447,9 @@ cdef class Arena:
         cdef uint32_t k
         cdef ring_ctl* ring
         cdef uint64_t generation = load_relaxed_u64(&s.state) >> 8
-        cdef uint64_t size, bytes_at
+        cdef uint64_t size, bytes_at, turn, reserve, subscribers = 0
+        # Ours while it lasts: if this process dies in here, process_died makes it idle, and it is retired anew.
+        s.owner = self.view.process
         # Claimed meanwhile under the new generation: readers see it before anything is wiped.
         store_release_u64(&s.state, (generation + 1) << 8 | SLOT_CLAIMED)
         store_release_u64(&self.view.names[n], 0)
@@ -428,11 +465,16 @@ cdef class Arena:
             store_release_u64(&ring.key_rec, 0)
             store_release_u64(&ring.active, 0)
             store_release_u64(&ring.header_version, 0)
-            store_release_u64(&ring.subscribers, 0)
+            subscribers |= exchange_seq_u64(&ring.subscribers, 0)
             store_release_u64(&ring.wanted, 0)
-        size, bytes_at = s.hls.size, s.hls.bytes_at
-        memset(&s.hls, 0, sizeof(hls_ctl))
-        s.hls.size, s.hls.bytes_at = size, bytes_at
+        # The same for HLS: whoever copies the table notices by `turn`, whoever sends bytes by `reserve`.
+        size, bytes_at, turn, reserve = s.hls.size, s.hls.bytes_at, s.hls.turn, s.hls.reserve + s.hls.size
+        store_release_u64(&s.hls.reserve, reserve)
+        store_relaxed_u64(&s.hls.turn, turn | 1)
+        fence_release()
+        memset(<uint8_t*>&s.hls + sizeof(s.hls.turn), 0, sizeof(hls_ctl) - sizeof(s.hls.turn))
+        s.hls.size, s.hls.bytes_at, s.hls.reserve = size, bytes_at, reserve
+        store_release_u64(&s.hls.turn, (turn | 1) + 1)
         memset(s.tracks, 0, sizeof(s.tracks))
         memset(s.viewers, 0, sizeof(s.viewers))
         s.track_count = 0
@@ -441,6 +483,7 @@ cdef class Arena:
         s.last_in_us = s.idle_since_us = s.publisher_session = 0
         arena_punch(&self.view, self.view.header.spans_at + n * self.view.header.span_bytes, self.view.header.span_bytes)
         store_release_u64(&s.state, (generation + 1) << 8 | SLOT_FREE)
+        arena_ring_doorbells(&self.view, subscribers)
 
     def process_died(self, uint32_t number, uint64_t now_us):
         """Clean up after process `number`: its streams go idle, its marks on others' streams go. Supervisor only.
@@ -450,6 +493,7 @@ cdef class Arena:
         cdef uint32_t n, k
         cdef stream_slot* s
         cdef uint64_t state
+        cdef uint64_t one = 1
         lost = []
         cas_seq_u64(&self.view.header.claim_lock, <uint64_t>number + 1, 0)
         for n in range(self.view.header.slots):
@@ -467,8 +511,13 @@ cdef class Arena:
                 for k in range(K_RING_KINDS):
                     store_release_u64(&s.rings[k].active, 0)
                 store_release_u64(&s.hls.active, 0)
+                # It may have died while it changed the table of segments, which is well at any instruction.
+                store_release_u64(&s.hls.turn, (load_relaxed_u64(&s.hls.turn) + 1) & ~<uint64_t>1)
                 self.go_idle(n, now_us)
         store_seq_u32(&self.view.slabs[number].rung, 0)
+        # It may have died between setting a `rung` and ringing: nobody else would ring that doorbell again.
+        for n in range(<uint32_t>len(self.doorbells)):
+            write(self.view.doorbells[n], &one, 8)
         return lost
 
     def expire_idle(self, uint64_t now_us, uint64_t grace_us):
@@ -483,7 +532,7 @@ cdef class Arena:
             if not _lock(&self.view):
                 break
             try:
-                if _state(s) == SLOT_IDLE:
+                if _state(s) == SLOT_IDLE and now_us >= s.idle_since_us + grace_us:
                     self._retire(n, s)
                     gone.append(n)
             finally:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -9,7 +10,7 @@ from flux.cext.arena cimport (
     K_HEADER_BYTES, K_HEADER_VERSIONS, SLOT_FREE, arena_punch, arena_ring_doorbells, arena_slot, arena_window,
 )
 from flux.cext.atomics cimport (
-    fence_acquire, fence_release, load_acquire_u32, load_acquire_u64, load_relaxed_u64, load_seq_u64, or_seq_u32,
+    fence_acquire, fence_release, fence_seq, load_acquire_u32, load_acquire_u64, load_relaxed_u64, or_seq_u32,
     store_release_u64,
 )
 
@@ -58,13 +59,28 @@ cdef bint ring_alive(ring* r) noexcept nogil:
     return state >> 8 == r.generation and state & 0xFF != SLOT_FREE
 
 
+cdef uint64_t finish_commit(ring* r, uint64_t rec) noexcept nogil:
+    """The write position, once what a dead writer left half done is brought to its end.
+
+    If it died between the two stores of ring_commit, its record is whole and readers may have it already: writing
+    there again would change bytes under them unseen. If it died in ring_restart, first_pos may be ahead.
+    """
+    cdef uint64_t commit = load_relaxed_u64(&r.ctl.commit)
+    cdef ring_record* last = &r.index[(rec - 1) & r.index_mask]
+    cdef uint64_t end = max(last.pos + last.length, load_relaxed_u64(&r.ctl.first_pos))
+    if end > commit:
+        commit = end
+        store_release_u64(&r.ctl.commit, commit)
+    return commit
+
+
 cdef uint8_t* ring_reserve(ring* r, uint64_t length) noexcept nogil:
     """`length` contiguous bytes at the write position, to be filled before ring_commit; NULL over half the ring.
 
     A second call before the commit starts again at the same place.
     """
-    cdef uint64_t end = load_relaxed_u64(&r.ctl.commit) + length
     cdef uint64_t rec = load_relaxed_u64(&r.ctl.commit_rec) + 1
+    cdef uint64_t end = finish_commit(r, rec - 1) + length
     if length > r.size >> 1:
         return NULL
     # Never backwards: bytes that a dead writer had reserved may be torn already.
@@ -138,7 +154,11 @@ cdef void ring_restart(ring* r) noexcept nogil:
 
 cdef void ring_notify(ring* r) noexcept nogil:
     """Ring the doorbells of the processes that subscribed; once after a batch of commits."""
-    cdef uint64_t mask = load_seq_u64(&r.ctl.subscribers)
+    cdef uint64_t mask
+    # Either we see the bit of a reader that subscribes now, or it sees our commits: a release store and a load
+    # alone may pass each other.
+    fence_seq()
+    mask = load_relaxed_u64(&r.ctl.subscribers)
     if mask:
         arena_ring_doorbells(r.owner, mask)
 
@@ -175,9 +195,12 @@ cdef int ring_get(ring* r, uint64_t rec, ring_record* out) noexcept nogil:
 
 
 cdef int64_t ring_key_record(ring* r, ring_record* out) noexcept nogil:
-    """The newest record to join at, and its number; -1 when there is none."""
+    """The newest record to join at, and its number; -1 when there is none, or the stream was freed.
+
+    Positions go on over generations, so whoever was told that it is lapped must not go on in another stream.
+    """
     cdef uint64_t key = load_acquire_u64(&r.ctl.key_rec)
-    if key == 0 or ring_get(r, key - 1, out) != 0:
+    if key == 0 or ring_get(r, key - 1, out) != 0 or not ring_alive(r):
         return -1
     return <int64_t>(key - 1)
 
@@ -202,16 +225,19 @@ cdef int64_t ring_find(ring* r, uint64_t pos, ring_record* out) noexcept nogil:
 
 
 cdef int ring_header(ring* r, uint64_t pos, uint8_t* out, uint32_t capacity) noexcept nogil:
-    """The header blob for a player that joins at `pos`: its length in `out`; 0: none; -1: over `capacity`."""
+    """The header blob for a player that joins at `pos`: its length in `out`; 0: none; -1: over `capacity`.
+
+    The oldest place is left to the writer, so a reader meets it only when several versions come while it copies.
+    """
     cdef uint64_t newest, version, oldest
     cdef header_blob* blob
-    cdef uint32_t length = 0
-    cdef int tries
-    for tries in range(K_HEADER_TRIES):
+    cdef uint32_t length
+    cdef int _try
+    for _try in range(K_HEADER_TRIES):
         newest = load_acquire_u64(&r.ctl.header_version)
         if newest == 0:
             return 0
-        oldest = newest - K_HEADER_VERSIONS + 1 if newest >= K_HEADER_VERSIONS else 1
+        oldest = newest - K_HEADER_VERSIONS + 2 if newest >= K_HEADER_VERSIONS else 1
         version = newest
         while version > oldest and r.headers[version % K_HEADER_VERSIONS].from_pos > pos:
             version -= 1
@@ -219,19 +245,19 @@ cdef int ring_header(ring* r, uint64_t pos, uint8_t* out, uint32_t capacity) noe
         if load_acquire_u64(&blob.version) != version:
             continue
         length = blob.length
-        if length > capacity:
-            return -1
-        memcpy(out, blob.data, length)
+        memcpy(out, blob.data, min(length, capacity, <uint32_t>K_HEADER_BYTES))
         fence_acquire()
         if load_relaxed_u64(&blob.version) == version:
-            return <int>length
+            if not ring_alive(r):
+                return 0
+            return <int>length if length <= capacity else -1
     return 0
 
 
 cdef class Ring:
     """A ring as Python sees it: for tools, tests and whatever is not on the path of the media.
 
-    Raises ValueError when the slot is free.
+    Raises ValueError when the slot is free. Its buffer is the ring's memory, read only.
     """
 
     def __cinit__(self, Arena arena not None, uint32_t slot, uint32_t kind):
@@ -344,7 +370,10 @@ cdef class Ring:
 
     def view_bytes(self):
         """The ring's memory, not in the order of positions: numpy uint8, read with care."""
-        return np.asarray(<uint8_t[:self.view.size]>self.view.base)
+        return np.frombuffer(self, np.uint8)
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.view.base, <Py_ssize_t>self.view.size, 1, flags)
 
     def set_header(self, const uint8_t[::1] data, from_pos=None):
         """Give the bytes that a player which joins at `from_pos` (default: here) or later gets first."""

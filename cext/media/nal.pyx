@@ -106,12 +106,12 @@ cdef void bits_init(bits* b, const uint8_t* data, uint32_t length) noexcept nogi
 cdef uint32_t bits_u(bits* b, uint32_t count) noexcept nogil:
     """u(count), count up to 32."""
     cdef uint64_t value = 0
-    cdef uint32_t i
+    cdef uint32_t _i
     if b.at + count > b.end:
         b.at = b.end
         b.overrun = True
         return 0
-    for i in range(count):
+    for _i in range(count):
         value = value << 1 | (b.data[b.at >> 3] >> (7 - (b.at & 7)) & 1)
         b.at += 1
     return <uint32_t>value

@@ -21,8 +21,8 @@ cdef bint h264_has_chroma_format(uint32_t profile) noexcept nogil:
 cdef void skip_scaling_list(bits* b, uint32_t size) noexcept nogil:
     """H.264 7.3.2.1.1.1."""
     cdef int last = 8, following = 8
-    cdef uint32_t i
-    for i in range(size):
+    cdef uint32_t _i
+    for _i in range(size):
         if following:
             following = (last + bits_se(b) + 256) & 0xFF
         last = following if following else last
@@ -61,7 +61,7 @@ cdef int finish(bits* b, sps_info* out, uint64_t width, uint64_t height, uint64_
 
 
 cdef int h264_parse(bits* b, sps_info* out) noexcept nogil:
-    cdef uint32_t i, count, mbs_wide, units_high, left, right, top, bottom, unit_x, unit_y, ticks
+    cdef uint32_t i, _i, count, mbs_wide, units_high, left, right, top, bottom, unit_x, unit_y, ticks
     cdef bint separate = False
     bits_skip(b, 8)
     out.profile = bits_u(b, 8)
@@ -96,7 +96,7 @@ cdef int h264_parse(bits* b, sps_info* out) noexcept nogil:
         count = bits_ue(b)
         if count > 255:
             return -1
-        for i in range(count):
+        for _i in range(count):
             bits_se(b)
     elif i > 2:
         return -1
@@ -134,7 +134,7 @@ cdef int h264_parse(bits* b, sps_info* out) noexcept nogil:
 
 cdef void h265_skip_scaling_lists(bits* b) noexcept nogil:
     """H.265 7.3.4."""
-    cdef uint32_t size, matrix, i
+    cdef uint32_t size, matrix, _i
     for size in range(4):
         matrix = 0
         while matrix < 6:
@@ -143,7 +143,7 @@ cdef void h265_skip_scaling_lists(bits* b) noexcept nogil:
             else:
                 if size > 1:
                     bits_se(b)
-                for i in range(min(64, 1 << (4 + (size << 1)))):
+                for _i in range(min(64, 1 << (4 + (size << 1)))):
                     bits_se(b)
             matrix += 3 if size == 3 else 1
 
@@ -151,7 +151,7 @@ cdef void h265_skip_scaling_lists(bits* b) noexcept nogil:
 cdef int h265_skip_short_term_sets(bits* b) noexcept nogil:
     """H.265 7.3.7, of an SPS."""
     cdef uint32_t deltas[K_MAX_SHORT_TERM_SETS]
-    cdef uint32_t sets = bits_ue(b), i, j, negative, positive
+    cdef uint32_t sets = bits_ue(b), i, _j, negative, positive
     if sets > K_MAX_SHORT_TERM_SETS:
         return -1
     for i in range(sets):
@@ -161,7 +161,7 @@ cdef int h265_skip_short_term_sets(bits* b) noexcept nogil:
             bits_skip(b, 1)
             bits_ue(b)
             deltas[i] = 0
-            for j in range(deltas[i - 1] + 1):
+            for _j in range(deltas[i - 1] + 1):
                 if bits_u(b, 1) or bits_u(b, 1):
                     deltas[i] += 1
         else:
@@ -170,14 +170,14 @@ cdef int h265_skip_short_term_sets(bits* b) noexcept nogil:
             if negative > 16 or positive > 16:
                 return -1
             deltas[i] = negative + positive
-            for j in range(deltas[i]):
+            for _j in range(deltas[i]):
                 bits_ue(b)
                 bits_skip(b, 1)
     return 0
 
 
 cdef int h265_parse(bits* b, const uint8_t* rbsp, uint32_t length, sps_info* out) noexcept nogil:
-    cdef uint32_t i, layers, present, width, height, unit_x, unit_y, poc_bits, count, ticks
+    cdef uint32_t i, _i, layers, present, width, height, unit_x, unit_y, poc_bits, count, ticks
     cdef uint32_t left = 0, right = 0, top = 0, bottom = 0
     if length < 15:
         return -1
@@ -222,11 +222,11 @@ cdef int h265_parse(bits* b, const uint8_t* rbsp, uint32_t length, sps_info* out
         return -1
     # what follows is needed for the frame rate only: a failure leaves it unknown
     poc_bits = 4 + bits_ue(b)
-    for i in range(0 if bits_u(b, 1) else layers, layers + 1):
+    for _i in range(0 if bits_u(b, 1) else layers, layers + 1):
         bits_ue(b)
         bits_ue(b)
         bits_ue(b)
-    for i in range(6):
+    for _i in range(6):
         bits_ue(b)
     if bits_u(b, 1) and bits_u(b, 1):
         h265_skip_scaling_lists(b)
@@ -249,7 +249,7 @@ cdef int h265_parse(bits* b, const uint8_t* rbsp, uint32_t length, sps_info* out
     skip_vui_colours(b)
     bits_skip(b, 3)
     if bits_u(b, 1):
-        for i in range(4):
+        for _i in range(4):
             bits_ue(b)
     if bits_u(b, 1):
         ticks = bits_u(b, 32)

@@ -12,10 +12,10 @@ cdef uint32_t CRC_TABLE[256]
 
 
 cdef void fill_crc_table() noexcept nogil:
-    cdef uint32_t i, bit, value
+    cdef uint32_t i, _bit, value
     for i in range(256):
         value = i << 24
-        for bit in range(8):
+        for _bit in range(8):
             value = value << 1 ^ K_CRC_POLYNOMIAL * (value >> 31)
         CRC_TABLE[i] = value
 
