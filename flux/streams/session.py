@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Any
 import structlog
 
 from flux.observe.counters import Counters
+from flux.observe.rates import Rate
 
 log = structlog.get_logger("flux.worker")
 
@@ -41,6 +43,7 @@ class Session:
     close: Callable[[str], None]
     figures: Callable[[], dict[str, Any]] = _nothing
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    rate: Rate = field(default_factory=Rate)
 
     def describe(self) -> dict[str, Any]:
         """As the control socket and the API show it; since: ISO 8601; bytes: media bytes so far."""
@@ -55,6 +58,14 @@ class Session:
             "bytes": 0,
             **self.figures(),
         }
+
+    def sample(self, now_s: float) -> dict[str, Any]:
+        """describe(), and bitrate_bps over the latest times that it was asked for."""
+        facts = self.describe()
+        self.rate.sample(now_s, facts["bytes"])
+        if "bitrate_bps" not in facts and self.rate.per_second is not None:
+            facts["bitrate_bps"] = round(8 * self.rate.per_second)
+        return facts
 
 
 class SessionTable:
@@ -122,12 +133,27 @@ class SessionTable:
             **facts,
         )
 
+    def count_but(self, protocol: str) -> int:
+        """How many sessions there are of other protocols than that."""
+        return sum(session.protocol != protocol for session in self._sessions.values())
+
     def get(self, serial: int) -> Session | None:
         return self._sessions.get(serial)
 
-    def page(self, offset: int = 0, limit: int = 100) -> list[dict[str, Any]]:
-        """Descriptions of `limit` sessions from the `offset`-th on."""
-        return [session.describe() for session in islice(self._sessions.values(), offset, offset + limit)]
+    def page(self, after: int = 0, limit: int = 100, stream: str = "") -> tuple[list[dict[str, Any]], int]:
+        """Descriptions of the first `limit` sessions, of that stream if one is given, whose serial is over `after`.
+
+        And the serial to go on after; 0 when these were the last. Whoever comes or goes between two pages moves
+        nobody from one to the other.
+        """
+        later = (
+            session
+            for session in self._sessions.values()
+            if session.serial > after and stream in ("", session.stream)
+        )
+        chosen = list(islice(later, limit))
+        now_s = time.monotonic()
+        return [session.sample(now_s) for session in chosen], chosen[-1].serial if len(chosen) == limit else 0
 
     def kick(self, session_id: str) -> bool:
         """Ends the session of that id; False when there is none."""
@@ -140,6 +166,14 @@ class SessionTable:
         self._counters.add("flux_worker_kicked_total")
         session.close("kicked")
         return True
+
+    def kick_stream(self, stream: str) -> int:
+        """Ends the publisher and all players of a stream; gives how many there were."""
+        kicked = [session for session in self._sessions.values() if session.stream == stream]
+        for session in kicked:
+            self._counters.add("flux_worker_kicked_total")
+            session.close("kicked")
+        return len(kicked)
 
     def close_all(self, reason: str) -> None:
         """Asks every session to end."""
