@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
 from flux.cext.atomics cimport (
-    and_seq_u64, cas_seq_u64, exchange_seq_u32, exchange_seq_u64, fence_acquire, fence_release, fence_seq,
+    and_seq_u64, cas_seq_u64, exchange_seq_u32, exchange_seq_u64, fence_release, fence_seq,
     load_acquire_u64, load_relaxed_u32, load_relaxed_u64, or_seq_u64, store_relaxed_u32, store_relaxed_u64,
     store_release_u64, store_seq_u32,
 )
@@ -340,26 +340,6 @@ cdef class Arena:
         cdef bytes raw = name.encode()
         cdef int64_t slot = self._find(raw, len(raw))
         return None if slot < 0 else slot
-
-    def lookup(self, str name):
-        """The stream called `name` as (slot, generation), or None.
-
-        The slot had that name in that generation: one that is freed and taken by another stream meanwhile is
-        told apart by its generation.
-        """
-        cdef bytes raw = name.encode()
-        cdef int64_t slot
-        cdef uint64_t before
-        while True:
-            slot = self._find(raw, len(raw))
-            if slot < 0:
-                return None
-            before = load_acquire_u64(&self.view.slots[slot].state)
-            if self._find(raw, len(raw)) != slot:
-                continue
-            fence_acquire()
-            if load_relaxed_u64(&self.view.slots[slot].state) >> 8 == before >> 8:
-                return slot, before >> 8
 
     def look_up(self, str name):
         """(slot, generation, live) of the stream called `name`: live or idle; None while nobody has it."""
