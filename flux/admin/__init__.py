@@ -1,1 +1,1 @@
-"""The admin process: API, web page, metrics, health."""
+"""The admin process: API, web page, metrics and health over HTTP."""

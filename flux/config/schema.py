@@ -110,6 +110,8 @@ class HlsSettings(Section):
 class AdminSettings(Section):
     listen: str = "127.0.0.1:8081"
     """Address and port of API and web page, or empty: none."""
+    hosts: tuple[str, ...] = ()
+    """Names at which it may be asked for besides this machine's own, such as a proxy's."""
 
 
 class ControlSettings(Section):
