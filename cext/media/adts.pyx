@@ -38,7 +38,7 @@ cdef void emit_frame(adts_stream* a, const adts_header* h, uint32_t at) noexcept
     if not a.has_times:
         a.counters[C_MEDIA_ACCESS_UNITS_WITHOUT_TIME] += 1
         return
-    cdef int64_t pts = a.base_ticks + <int64_t>(a.samples * K_TICKS_A_SECOND / h.rate_hz)
+    cdef int64_t pts = a.base_ticks + <int64_t>((a.samples * K_TICKS_A_SECOND + h.rate_hz / 2) / h.rate_hz)
     a.samples += K_AAC_FRAME_SAMPLES * h.blocks
     if h.blocks != 1:
         # frames of several raw data blocks can't be told apart without decoding them
