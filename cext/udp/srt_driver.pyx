@@ -17,8 +17,8 @@ from flux.cext.reactor cimport (
     reactor_modify, reactor_raise, reactor_remove, reactor_set_timer, reactor_source, reactor_timer
 )
 from flux.cext.srt.endpoint cimport (
-    Endpoint, endpoint as endpoint_core, endpoint_flush_sinks, endpoint_handle_timeout, endpoint_has_events, endpoint_next_timeout,
-    endpoint_poll_transmit, endpoint_receive, srt_transmit
+    Endpoint, endpoint as endpoint_core, endpoint_flush_sinks, endpoint_handle_timeout, endpoint_has_events,
+    endpoint_next_timeout, endpoint_poll_transmit, endpoint_receive, srt_transmit
 )
 from flux.cext.udp.socket cimport (
     K_UDP_RECEIVE_MESSAGES, UdpSocket, udp_abandon, udp_message, udp_receive, udp_received, udp_send, udp_socket
