@@ -41,6 +41,13 @@ NAMES = {
     C_MEDIA_FLV_STARTS: ("flux_media_flv_starts_total", "times an FLV muxer began to run"),
     C_MEDIA_HEADERS_TOO_LONG: ("flux_media_headers_too_long_total", "header blobs too long for their ring"),
     C_MEDIA_NO_MEMORY: ("flux_media_no_memory_total", "allocations that failed"),
+    C_MEDIA_HLS_SEGMENTS: ("flux_media_hls_segments_total", "HLS segments made"),
+    C_MEDIA_HLS_SEGMENT_BYTES: ("flux_media_hls_segment_bytes_total", "bytes of HLS segments made"),
+    C_MEDIA_HLS_STARTS: ("flux_media_hls_starts_total", "times an HLS segmenter began to run"),
+    C_MEDIA_HLS_DISCONTINUITIES: ("flux_media_hls_discontinuities_total", "HLS segments that don't go on from the one before"),
+    C_MEDIA_HLS_FORCED_CUTS: ("flux_media_hls_forced_cuts_total", "HLS segments cut without a keyframe: too long, or too many bytes"),
+    C_MEDIA_HLS_LAPPED: ("flux_media_hls_lapped_total", "times an HLS segmenter was overtaken by its ring"),
+    C_MEDIA_HLS_OVERWRITTEN: ("flux_media_hls_overwritten_total", "HLS segments given up early as arena.hls_bytes has no room for them"),
 
     # 192..255 fan-out
     C_FANOUT_PLAYERS: ("flux_fanout_players", "players that hang on a stream's ring now"),
