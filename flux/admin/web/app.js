@@ -131,9 +131,7 @@ function streamCard() {
       h("strong.name"),
       h("span.viewers", { title: "viewers" }),
       h("span.media"),
-      h("span.rate"),
-      svg,
-      h("span.uptime"),
+      h("span.line", {}, h("span.rate"), svg, h("span.uptime")),
     ),
   );
 }
@@ -148,7 +146,8 @@ function sparkline(svg, values) {
 function mediaText(stream) {
   const shown = stream.tracks.filter((track) => track.kind !== "data").map(format.trackText);
   const others = stream.tracks.length - shown.length;
-  if (stream.fps) shown.splice(1, 0, format.fps(stream.fps));
+  const rate = format.frameRate(stream);
+  if (rate) shown.splice(1, 0, rate);
   if (others) shown.push(`${others} data`);
   return shown.join(" · ") || "waiting for its first frames";
 }
@@ -210,15 +209,13 @@ function renderPlayer(stream) {
 }
 
 function renderFacts(stream) {
-  const facts = stream.tracks.map((track) => [
-    track.kind,
-    format.trackText(track) + (track.kind === "video" && stream.fps ? ` · ${format.fps(stream.fps)}` : ""),
-  ]);
+  const facts = stream.tracks.map((track) => [track.kind, format.trackText(track)]);
+  if (stream.fps) facts.push(["frames", `${stream.fps.toFixed(1)} fps`]);
   facts.push(["bitrate", format.bitrate(stream.bitrate_bps)]);
   facts.push(["viewers", String(stream.viewers)]);
   facts.push(["live for", format.duration(stream.uptime_s)]);
   facts.push(["received", format.bytes(stream.bytes_in)]);
-  facts.push(["published by", (stream.protocol ?? "").toUpperCase() + (stream.publishers > 1 ? `, ${stream.publishers} times` : "")]);
+  facts.push(["published by", (stream.protocol === "demo" ? "this server" : stream.protocol.toUpperCase()) + (stream.publishers > 1 ? `, ${stream.publishers} times` : "")]);
   if (stream.ts_errors) facts.push(["errors", String(stream.ts_errors)]);
   keyed(
     $("facts"),
@@ -281,14 +278,15 @@ function renderSessions({ sessions, total }) {
     sessions.toSorted((a, b) => order(a) - order(b)),
     (session) => session.id,
     (session) =>
-      h("tr", { title: session.id }, h("td.peer"), h("td"), h("td"), h("td.number"), h("td.number", {}, kickButton(session.id))),
+      h("tr", { title: session.id }, h("td", {}, h("span"), h("span.way")), h("td"), h("td.number"), h("td.number", {}, kickButton(session.id))),
     (row, session) => {
       const cells = row.children;
       row.dataset.role = session.role;
-      text(cells[0], session.peer || "this server");
-      text(cells[1], session.role === "publish" ? `publishes, ${session.protocol}` : session.protocol);
-      text(cells[2], format.duration((Date.now() - Date.parse(session.since)) / 1000));
-      text(cells[3], format.bytes(session.bytes));
+      const way = session.protocol === "demo" ? "demo" : session.protocol.toUpperCase();
+      text(cells[0].firstChild, session.peer || "this server");
+      text(cells[0].lastChild, session.role === "publish" ? `publishes, ${way}` : way);
+      text(cells[1], format.duration((Date.now() - Date.parse(session.since)) / 1000));
+      text(cells[2], format.bytes(session.bytes));
     },
   );
 }
@@ -345,8 +343,9 @@ function render() {
   document.title = "Flux";
   stopPlayer();
   if (streams.length) {
-    $("invite").setAttribute("href", hashOf(streams[0].name, state.kind));
-    text($("invite-name"), streams[0].name);
+    const best = streams.find((stream) => stream.state === "live" && canDecode(stream) === true) ?? streams[0];
+    $("invite").setAttribute("href", hashOf(best.name, state.kind));
+    text($("invite-name"), best.name);
   }
 }
 

@@ -25,9 +25,11 @@ export function duration(seconds) {
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
 }
 
-export function fps(value) {
-  if (!value) return "–";
-  return `${Number(value.toFixed(Math.abs(value - Math.round(value)) < 0.3 ? 0 : 2))} fps`;
+// As the stream declares it, else as measured.
+export function frameRate(stream) {
+  const declared = stream.tracks.find((track) => track.kind === "video")?.fps;
+  if (declared) return `${Number(declared.toFixed(2))} fps`;
+  return stream.fps ? `${Math.round(stream.fps)} fps` : "";
 }
 
 export function trackText(track) {

@@ -1,0 +1,38 @@
+"""`flux serve` and `flux check`."""
+
+from __future__ import annotations
+
+import argparse
+
+from flux.cli.tables import as_json
+from flux.config.load import flatten, load_config
+
+
+def serve(args: argparse.Namespace) -> int:
+    overrides = [*args.overrides, "demo.enabled=true"] if args.demo else args.overrides
+    config = load_config(args.config, overrides)
+    from flux.supervisor import serve as run
+
+    return run(config, args.config, overrides)
+
+
+def check(args: argparse.Namespace) -> int:
+    config = load_config(args.config, args.overrides)
+    settings = flatten(config)
+    if args.json:
+        print(as_json(settings))
+        return 0
+    defaults = flatten(load_config())
+    changed = {key: value for key, value in settings.items() if value != defaults[key]}
+    print(f"{args.config or 'the default configuration'} is good; {len(changed)} settings differ from the defaults")
+    for key, value in changed.items():
+        print(f"  {key} = {_shown(value)}")
+    return 0
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(str(part) for part in value) or "(none)"
+    return str(value) if value != "" else '""'
