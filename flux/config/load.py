@@ -67,7 +67,9 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
             if isinstance(key, str) and key in seen:
-                raise yaml.MarkedYAMLError(problem=f'"{key}" is there twice', problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f'"{key}" is there twice', problem_mark=key_node.start_mark
+                )
             if isinstance(key, str):
                 seen.add(key)
         return super().construct_mapping(node, deep)
@@ -81,7 +83,9 @@ def _read(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             raw = file.read(K_MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: {(error.strerror or str(error)).lower()}", "give --config a file that can be read") from None
+        raise ConfigError(
+            f"{path}: {(error.strerror or str(error)).lower()}", "give --config a file that can be read"
+        ) from None
     if len(raw) > K_MAX_FILE_BYTES:
         raise ConfigError(f"{path}: more than {K_MAX_FILE_BYTES} bytes", "this is no configuration of Flux")
     try:
@@ -105,7 +109,9 @@ def _read(path: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: sections were expected at the top", 'write it as "http:" and below it "  listen: …"')
+        raise ConfigError(
+            f"{path}: sections were expected at the top", 'write it as "http:" and below it "  listen: …"'
+        )
     return values
 
 
@@ -120,7 +126,9 @@ def _check_keys(values: dict[str, Any], model: type[BaseModel], at: tuple[str, .
             continue
         if not isinstance(value, dict):
             inside = ", ".join(section.model_fields)
-            raise ConfigError(f"{where}{'.'.join(path)}: a section was expected, not {_shown(value)}", f"it has {inside}")
+            raise ConfigError(
+                f"{where}{'.'.join(path)}: a section was expected, not {_shown(value)}", f"it has {inside}"
+            )
         _check_keys(value, section, path, where)
 
 
@@ -170,7 +178,9 @@ def _validate(values: dict[str, Any], where: str) -> Config:
         key = ".".join(parts)
         field = keys().get(key)
         cure = _help(field) if field is not None else "mend it there"
-        raise ConfigError(f"{where}{key}: {_message(error, key)}, not {_shown(first['input'])}", cure) from None
+        raise ConfigError(
+            f"{where}{key}: {_message(error, key)}, not {_shown(first['input'])}", cure
+        ) from None
 
 
 _MESSAGES = {
@@ -195,7 +205,11 @@ def _message(error: ValidationError, key: str) -> str:
 
 def _help(field: FieldInfo) -> str:
     text = (field.description or "").rstrip(".")
-    return f"it says: {text} (default {_shown(field.get_default())})" if text else f"its default is {_shown(field.get_default())}"
+    return (
+        f"it says: {text} (default {_shown(field.get_default())})"
+        if text
+        else f"its default is {_shown(field.get_default())}"
+    )
 
 
 def _shown(value: Any, most: int = 60) -> str:

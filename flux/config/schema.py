@@ -127,11 +127,15 @@ class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
     """auto: console on a terminal, else JSON lines."""
+    file: str = ""
+    """Path of the log file, which USR1 opens anew; empty: standard error."""
 
 
 class SupervisorSettings(Section):
     heartbeat_timeout_ms: int = Field(5000, ge=200, le=600_000)
     """A process whose heartbeat is older is killed."""
+    boot_timeout_ms: int = Field(30_000, ge=200, le=600_000)
+    """A process that is not ready after this is killed."""
     respawn_delay_ms: Milliseconds = 0
     """Before a process that died is started again."""
     respawn_max_delay_ms: Milliseconds = 10_000
@@ -140,6 +144,10 @@ class SupervisorSettings(Section):
     """A process that lived for so long is not in a crash loop."""
     drain_timeout_ms: Milliseconds = 10_000
     """Sessions may go on for so long after TERM."""
+    stop_timeout_ms: Milliseconds = 3000
+    """A process that was told to stop is killed after this."""
+    reload_timeout_ms: int = Field(10_000, ge=100, le=600_000)
+    """The configuration must have been read again in this time."""
 
 
 class DemoSettings(Section):

@@ -24,7 +24,11 @@ def problems(config: Config) -> Iterator[tuple[str, str, str]]:
         if value & (value - 1):
             below = 1 << (value.bit_length() - 1)
             yield f"arena.{name}", f"{value} is no power of two", f"set it to {below} or {2 * below}"
-    listen = {"srt.listen": config.srt.listen, "http.listen": config.http.listen, "admin.listen": config.admin.listen}
+    listen = {
+        "srt.listen": config.srt.listen,
+        "http.listen": config.http.listen,
+        "admin.listen": config.admin.listen,
+    }
     for key, address in listen.items():
         if address:
             try:
@@ -40,7 +44,11 @@ def problems(config: Config) -> Iterator[tuple[str, str, str]]:
     if not is_stream_name(config.demo.stream):
         yield "demo.stream", f'"{config.demo.stream}" is no stream name', 'write it as "live/demo"'
     if len(config.control.socket.encode()) > K_MAX_SOCKET_PATH_BYTES:
-        yield "control.socket", f"a socket's path has at most {K_MAX_SOCKET_PATH_BYTES} bytes", "use a shorter path"
+        yield (
+            "control.socket",
+            f"a socket's path has at most {K_MAX_SOCKET_PATH_BYTES} bytes",
+            "use a shorter path",
+        )
     if any(cpu < 0 for cpu in config.cpus):
         yield "cpus", "CPUs are numbered from 0", "write them as [0, 1]"
 

@@ -35,7 +35,9 @@ class _Output:
             try:
                 fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
             except OSError as error:
-                raise UserError(f"can't log to {path}: {error.strerror}", "set log.file to a path that can be written") from None
+                raise UserError(
+                    f"can't log to {path}: {error.strerror}", "set log.file to a path that can be written"
+                ) from None
         if self.fd != 2:
             os.close(self.fd)
         self.path, self.fd = path, fd if path else 2

@@ -23,7 +23,14 @@ log = structlog.get_logger("flux.worker")
 K_LOOK_S = 0.02  # between two looks for the streams that players wait for
 K_LOOKS_A_TURN = 1000  # names looked up at once; the others have their turn in the next
 
-_PROTOCOLS = {"srt": 1, "rtsp": 2, "rtmp": 3, "webrtc": 4, "gb28181": 5, "demo": 6}  # arena.pxd, stream_slot.protocol
+_PROTOCOLS = {
+    "srt": 1,
+    "rtsp": 2,
+    "rtmp": 3,
+    "webrtc": 4,
+    "gb28181": 5,
+    "demo": 6,
+}  # arena.pxd, stream_slot.protocol
 
 
 def _now_us() -> int:
@@ -45,7 +52,9 @@ class Publication:
     Whoever feeds `sink` stops doing so before end() is called.
     """
 
-    def __init__(self, registry: StreamRegistry, name: str, slot: int, generation: int, sink: Any, pumps: list[Any]) -> None:
+    def __init__(
+        self, registry: StreamRegistry, name: str, slot: int, generation: int, sink: Any, pumps: list[Any]
+    ) -> None:
         self.name = name
         self.slot = slot
         self.generation = generation
@@ -182,7 +191,8 @@ class StreamRegistry:
             raise self._not_found(name)
         if self._waiters >= self._config.streams.max_waiting:
             raise LimitError(
-                f"{self._waiters} players wait for a publisher already", "come back later, or raise streams.max_waiting"
+                f"{self._waiters} players wait for a publisher already",
+                "come back later, or raise streams.max_waiting",
             )
         self._counters.add("flux_worker_waits_total")
         player: asyncio.Future[StreamRef] = asyncio.get_running_loop().create_future()
@@ -203,7 +213,9 @@ class StreamRegistry:
                 del self._waiting[name]
 
     def _not_found(self, name: str) -> StreamNotFoundError:
-        return StreamNotFoundError(f"nobody publishes {name}", "publish it first, or look whether the name is right")
+        return StreamNotFoundError(
+            f"nobody publishes {name}", "publish it first, or look whether the name is right"
+        )
 
     def _look_again(self) -> None:
         if self._look_timer is None and self._waiting:

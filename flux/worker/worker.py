@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -42,15 +43,18 @@ class Sockets(NamedTuple):
 
 
 def preload(config: Config) -> None:
-    """Imports what workers will need. The supervisor does it before it forks, so that a worker is back at once."""
-    if config.srt.listen:
-        import flux.srt.service
+    """Imports what workers will need. The supervisor does it before it forks, so that one is back at once."""
+    modules = []
     if config.http.listen:
-        import flux.http.service
-    import flux.cext.media.flv_pump
-    import flux.cext.media.hls_pump
-    import flux.cext.media.ts_ingest
-    import flux.demo.service  # noqa: F401
+        modules.append("flux.http.service")
+    if config.srt.listen:
+        modules.append("flux.srt.service")
+    if config.demo.enabled:
+        modules.append("flux.demo.service")
+    if config.srt.listen or config.demo.enabled:
+        modules += [f"flux.cext.media.{name}" for name in ("ts_ingest", "flv_pump", "hls_pump", "ts_pacer")]
+    for module in modules:
+        importlib.import_module(module)
 
 
 def run(arena: Any, config: Config, sockets: Sockets, channel: Channel) -> None:
