@@ -15,3 +15,6 @@ cdef class Pump:
     def run(self, int64_t now_us):
         """One turn at `now_us` (CLOCK_MONOTONIC): for tests and for a pump that no TsIngest runs."""
         self.view.run(self.view.ctx, now_us)
+
+    def close(self, int64_t now_us):
+        """The publisher is gone: end what is open, if there is anything to end."""
