@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
-from flux.cext.arena cimport K_HEADER_BYTES, K_MAX_TRACKS, RING_FRAME, RING_TS, Arena, stream_slot, track_info
+from flux.cext.arena cimport K_HEADER_BYTES, K_MAX_TRACKS, K_RING_KINDS, RING_FRAME, RING_TS, Arena, stream_slot, track_info
 from flux.cext.atomics cimport load_relaxed_u64, store_release_u64
 from flux.cext.counters cimport (
     C_MEDIA_ACCESS_UNITS, C_MEDIA_ACCESS_UNITS_DAMAGED, C_MEDIA_ACCESS_UNITS_WITHOUT_CONFIG,
@@ -80,11 +80,11 @@ cdef struct media_track:
     int64_t entry_ticks           # dts of the last that did
     uint64_t tag                  # record of RING_TS in which its newest PES begins
     uint64_t random_access_tag    # of its newest PES with random_access_indicator
-    uint32_t random_access_misses # of these in a row that were no keyframes; beyond: not to be believed
+    uint32_t random_access_misses  # of these in a row that were no keyframes; over one: not to be believed
     uint32_t fps_frames
     int64_t fps_since_ticks
     uint32_t config_bytes
-    uint8_t config[4096]  # K_CONFIG_BYTES
+    uint8_t config[4096]          # K_CONFIG_BYTES
     annexb video
     adts_stream audio
 
@@ -694,8 +694,10 @@ cdef void finish(ts_ingest* t, int64_t now_us) noexcept nogil:
             annexb_finish(&t.tracks[i].video)
     t.untimed = NULL
     flush(t, now_us)
-    store_release_u64(&t.ts.ctl.active, 0)
-    store_release_u64(&t.frames.ctl.active, 0)
+    # the pumps end here as well: the next publisher's own ones go on
+    for i in range(K_RING_KINDS):
+        store_release_u64(&t.slot.rings[i].active, 0)
+    store_release_u64(&t.slot.hls.active, 0)
     t.closed = True
 
 
