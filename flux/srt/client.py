@@ -30,9 +30,7 @@ K_REFUSALS = 3  # ICMP "port unreachable" while connecting, after which nobody i
 K_FEED_US = 1000  # a file's packets are handed over at most this often, several at once
 K_DRAIN_S = 5.0  # the last packets of a file are acknowledged in this time, or given up
 K_SLICE_US = 100_000  # between two looks at the clock
-K_SOCKET_ERRORS = next(
-    number for number, (name, _) in NAMES.items() if name == "flux_udp_socket_errors_total"
-)
+C_SOCKET_ERRORS = {name: number for number, (name, _) in NAMES.items()}["flux_udp_socket_errors_total"]
 
 
 class SrtRefusedError(PeerError):
@@ -138,7 +136,7 @@ class _Caller:
             self.reactor.run_once(K_SLICE_US)
             if self.ended:
                 raise self._refusal()
-            if self._counters[K_SOCKET_ERRORS] >= K_REFUSALS:
+            if self._counters[C_SOCKET_ERRORS] >= K_REFUSALS:
                 raise SrtConnectError(
                     f"{self._url}: connection refused",
                     "look whether the server runs and listens on that UDP port",
@@ -181,9 +179,9 @@ def publish_file(
 ) -> dict[str, Any]:
     """Sends an MPEG-TS file at the pace at which it plays; gives the connection's figures at the end.
 
-    loop: begin again at the file's end, as one endless stream, until `duration_s` or an interrupt. latency_ms: in
-    place of the URL's. Raises UserError for a file or URL that can't be used, PeerError when the server can't be
-    reached, rejects, or ends the connection.
+    loop: begin again at the file's end, as one endless stream, until `duration_s` or an interrupt.
+    latency_ms: in place of the URL's. Raises UserError for a file or URL that can't be used, PeerError when the
+    server can't be reached, rejects, or ends the connection.
     """
     parsed = parse_url(url, "publish")
     pacer = _open_file(path, loop)
@@ -247,10 +245,10 @@ def _drain(caller: _Caller) -> None:
 def play(
     url: str, out: BinaryIO, *, duration_s: float | None = None, latency_ms: int | None = None
 ) -> dict[str, Any]:
-    """Writes a stream's bytes to `out`, a binary file, as they come; gives the connection's figures at the end.
+    """Writes a stream's bytes to `out`, a binary file, as they come; gives the connection's figures.
 
-    Ends after `duration_s`, when the stream ends, or when nobody reads `out` any more. Raises UserError for a URL
-    that can't be used, PeerError when the server can't be reached or rejects.
+    Ends after `duration_s`, when the stream ends, or when nobody reads `out` any more. Raises UserError for a
+    URL that can't be used, PeerError when the server can't be reached or rejects.
     """
     parsed = parse_url(url, "read")
     sink = CollectingSink()
