@@ -180,8 +180,8 @@ def publish_file(
     """Sends an MPEG-TS file at the pace at which it plays; gives the connection's figures at the end.
 
     loop: begin again at the file's end, as one endless stream, until `duration_s` or an interrupt.
-    latency_ms: in place of the URL's. Raises UserError for a file or URL that can't be used, PeerError when the
-    server can't be reached, rejects, or ends the connection.
+    latency_ms: in place of the URL's. Raises UserError for a file or URL that can't be used, PeerError when
+    the server can't be reached, rejects, or ends the connection.
     """
     parsed = parse_url(url, "publish")
     pacer = _open_file(path, loop)
