@@ -1,4 +1,4 @@
-"""Compiles the load programs of perf/native into perf/out: C programs, and the Cython loops of the ring scenario."""
+"""Compiles the load programs of perf/native into perf/out: C programs, and the Cython loops of `ring`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def ring_loops() -> ModuleType:
         flags = ["-shared", "-fPIC", "-O2", "-w", "-std=gnu11"]
         _run(["gcc", *flags, *includes, "-o", str(target), str(generated)])
     spec = importlib.util.spec_from_file_location("ring_loops", target)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -52,7 +52,8 @@ class Program:
             preexec_fn=None if cpu is None else lambda: os.sched_setaffinity(0, {cpu}),
         )
         self.pid = self._process.pid
-        assert self._process.stdout is not None and self._process.stdin is not None
+        assert self._process.stdout is not None
+        assert self._process.stdin is not None
         self._output = self._process.stdout
         self._input = self._process.stdin
         self._buffer = b""
@@ -108,6 +109,6 @@ def busy(before: dict[str, Any], after: dict[str, Any]) -> float:
 
 
 def measuring_cpus() -> tuple[int, int]:
-    """(CPU of what is measured, CPU of what loads it): two of those that we may use, the same one if it is alone."""
+    """(CPU of what is measured, CPU of what loads it): the first and the last that we may use."""
     cpus = sorted(os.sched_getaffinity(0))
     return cpus[0], cpus[-1]

@@ -1,7 +1,8 @@
-"""Scenario: one writer and 1, 4 or 16 readers in other processes on one ring, against memcpy of the same bytes.
+"""Scenario: one writer and 1, 4 or 16 readers in other processes on a ring, against memcpy of the same bytes.
 
-The writer writes a burst of half a ring, then every reader reads it, so that each frame is read by everybody. What is
-timed is the CPU of the loops; bursts through the ring take turns with bursts of bare memcpy in the memory of another.
+The writer writes a burst of half a ring, then every reader reads it, so that each frame is read by everybody.
+What is timed is the CPU of the loops; bursts through the ring take turns with bursts of bare memcpy in the
+memory of another.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import multiprocess
-
 from flux.cext.arena import Arena
 from flux.cext.ring import Ring
+
 from perf.build import ring_loops
 from perf.programs import measuring_cpus
 
@@ -27,7 +28,7 @@ K_RING_TS, K_RING_FLV = 1, 2  # the one that is used as a ring, and the one that
 
 
 def _read(arena: Arena, number: int, frame_bytes: int, frames: int, cpu: int, pipe: Connection) -> None:
-    """A reader's process: each command ("ring" or "bare") is answered by the ns it took, and lapped records."""
+    """A reader's process: answers each command, "ring" or "bare", by (ns it took, records lapped)."""
     os.sched_setaffinity(0, {cpu})
     arena.join(number)
     loops = ring_loops()
@@ -126,11 +127,11 @@ def run(quick: bool) -> dict[str, Any]:
         "title": "Ring: one writer, readers in other processes",
         "rows": rows,
         "notes": [
-            "ns/frame and GB/s are CPU time of the loop, median of all bursts; the writer has a CPU of its own, "
-            "all readers share another.",
-            "memcpy: the same bytes into and out of memory of the same kind, with no record, position or check, "
-            "in turns with the ring's bursts.",
-            "all readers GB/s: bytes that all readers together took, by the clock, hand-over of the bursts included.",
+            "ns/frame and GB/s are CPU time of the loop, median of all bursts; the writer has a CPU of its "
+            "own, all readers share another.",
+            "memcpy: the same bytes into and out of memory of the same kind, with no record, position or "
+            "check, in turns with the ring's bursts.",
+            "all readers GB/s: what all readers together took, by the clock, hand-over of bursts included.",
         ],
         "plots": [
             {"title": "Reading", "x": "readers", "y": "read GB/s", "by": "frame bytes", "log": True},

@@ -1,4 +1,4 @@
-"""A `flux serve` of its own, for benchmarks and for tests: ephemeral ports, its own control socket and folder."""
+"""A `flux serve` for benchmarks and tests: ephemeral ports, its own control socket and folder."""
 
 from __future__ import annotations
 

@@ -1,0 +1,245 @@
+"""Scenario: SRT ingest and SRT play, ours and libsrt's in turns, and bare datagrams as the raw limit.
+
+Ingest: the same publisher (libsrt) sends to our worker, which also demuxes, and to a program on libsrt that
+receives and discards. Play: our worker takes one stream of 2 Mbit/s in and gives it to 50 players on libsrt;
+a program on libsrt gives the same to the same 50. The CPU of the process that is measured is compared.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from perf.media import clip
+from perf.programs import K_BUSY, Program, busy, cpu_s, measuring_cpus
+from perf.server import FluxServer
+
+K_STREAM = "live/bench"
+K_SETTLE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """`flows` streams of a clip of `mbits` Mbit/s, `speed` times as fast."""
+
+    name: str
+    flows: int
+    mbits: int
+    speed: int = 1
+
+    @property
+    def wide(self) -> int:
+        """Whether libsrt needs larger buffers than its own: its 8,192 packets are 0.1 s of 1 Gbit/s."""
+        return int(self.mbits * self.speed > 100)
+
+    @property
+    def bits(self) -> float:
+        """Of one flow, a second."""
+        from perf.media import CLIPS
+
+        return clip(self.mbits).stat().st_size * 8 / CLIPS[self.mbits].seconds * self.speed
+
+
+INGEST = (
+    Load("1 x 20 Mbit/s", 1, 20),
+    Load("1 x 200 Mbit/s", 1, 200),
+    Load("1 x 1,000 Mbit/s", 1, 200, 5),
+    Load("50 x 2 Mbit/s", 50, 2),
+)
+PLAY = (Load("2 Mbit/s to 50 players", 50, 2),)
+
+
+def _window(pid: int, load: Program, seconds: float) -> dict[str, float]:
+    """CPU seconds of `pid` a Gbit of payload that `load` sends or receives, and how busy `load` is."""
+    time.sleep(K_SETTLE_S)
+    before, before_s = load.mark(), cpu_s(pid)
+    time.sleep(seconds)
+    after, after_s = load.mark(), cpu_s(pid)
+    gbits = (after["bytes"] - before["bytes"]) * 8e-9
+    wall_s = (after["t_us"] - before["t_us"]) / 1e6
+    troubles = ("lost_pkts", "dropped_pkts", "retransmitted_pkts", "refused_pkts", "lost_flows")
+    return {
+        "cpu": (after_s - before_s) / gbits if gbits else float("nan"),
+        "mbits": gbits * 1000 / wall_s,
+        "busy": busy(before, after),
+        "lost": sum(after.get(key, 0) - before.get(key, 0) for key in troubles),
+    }
+
+
+def _sender(load: Load, port: int, stream_id: str) -> Program:
+    _, load_cpu = measuring_cpus()
+    arguments = ("--connect", f"127.0.0.1:{port}", "--streamid", stream_id, "--clip", clip(load.mbits))
+    more = ("--flows", load.flows, "--speed", load.speed, "--wide", load.wide)
+    return Program("srt_send", *arguments, *more, cpu=load_cpu)
+
+
+def _ingest_flux(server: FluxServer, load: Load, seconds: float) -> dict[str, float]:
+    (worker,) = server.worker_pids()
+    with _sender(load, server.srt_port, f"publish:{K_STREAM}%d") as sender:
+        sender.read()
+        server.wait_stream(f"{K_STREAM}{load.flows - 1}", tracks=2)
+        return _window(worker, sender, seconds)
+
+
+def _ingest_libsrt(load: Load, seconds: float) -> dict[str, float]:
+    own_cpu, _ = measuring_cpus()
+    arguments = ("--listen", "127.0.0.1:0", "--flows", load.flows, "--wide", load.wide)
+    with Program("srt_receive", *arguments, cpu=own_cpu) as receiver:
+        port = receiver.read()["port"]
+        with _sender(load, port, "bench%d") as sender:
+            sender.read()
+            receiver.read()
+            return _window(receiver.pid, sender, seconds)
+
+
+def _ingest_raw(load: Load, seconds: float, gso: int) -> dict[str, float]:
+    """Datagrams one by one read on a tick of 2 ms as our worker does, or GSO batches read with GRO."""
+    own_cpu, load_cpu = measuring_cpus()
+    tick = ("--tick-us", 2000)
+    with Program("udp_raw", "receive", "--listen", "127.0.0.1:0", *tick, cpu=own_cpu) as receiver:
+        address = f"127.0.0.1:{receiver.read()['port']}"
+        arguments = ("--connect", address, "--flows", load.flows, "--bits", load.bits, "--gso", gso)
+        with Program("udp_raw", "send", *arguments, cpu=load_cpu) as sender:
+            sender.read()
+            return _window(receiver.pid, sender, seconds)
+
+
+def _play_flux(server: FluxServer, load: Load, seconds: float) -> dict[str, float]:
+    _, load_cpu = measuring_cpus()
+    (worker,) = server.worker_pids()
+    with _sender(Load("", 1, load.mbits), server.srt_port, f"publish:{K_STREAM}") as sender:
+        sender.read()
+        server.wait_stream(K_STREAM, tracks=2)
+        address = f"127.0.0.1:{server.srt_port}"
+        arguments = ("--connect", address, "--streamid", f"read:{K_STREAM}", "--flows", load.flows)
+        with Program("srt_receive", *arguments, cpu=load_cpu) as players:
+            players.read()
+            time.sleep(1.5)  # the newest GOP, which comes in one go at the join
+            return _window(worker, players, seconds)
+
+
+def _play_libsrt(load: Load, seconds: float) -> dict[str, float]:
+    own_cpu, load_cpu = measuring_cpus()
+    arguments = (
+        "--listen",
+        "127.0.0.1:0",
+        "--flows",
+        load.flows,
+        "--clip",
+        clip(load.mbits),
+        "--tick-us",
+        10000,
+    )
+    with Program("srt_send", *arguments, cpu=own_cpu) as sender:
+        address = f"127.0.0.1:{sender.read()['port']}"
+        with Program("srt_receive", "--connect", address, "--flows", load.flows, cpu=load_cpu) as players:
+            players.read()
+            sender.read()
+            return _window(sender.pid, players, seconds)
+
+
+def _play_raw(load: Load, seconds: float) -> dict[str, float]:
+    own_cpu, load_cpu = measuring_cpus()
+    with Program(
+        "udp_raw", "receive", "--listen", "127.0.0.1:0", "--tick-us", 2000, cpu=load_cpu
+    ) as receiver:
+        address = f"127.0.0.1:{receiver.read()['port']}"
+        arguments = ("--connect", address, "--flows", load.flows, "--bits", load.bits, "--tick-us", 10000)
+        with Program("udp_raw", "send", *arguments, cpu=own_cpu) as sender:
+            sender.read()
+            return _window(sender.pid, receiver, seconds)
+
+
+def _in_turns(
+    what: str, load: Load, repeats: int, limit: float, ways: dict[str, Callable[[], dict[str, float]]]
+) -> dict[str, Any]:
+    """One row: each way is measured once a turn; medians of all turns."""
+    samples: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, measure in ways.items():
+            samples[name].append(measure())
+    cpu = {name: statistics.median(one["cpu"] for one in taken) for name, taken in samples.items()}
+    raw = cpu.get("raw", cpu["gso"])
+    return {
+        "what": what,
+        "load": load.name,
+        "Mbit/s": statistics.median(one["mbits"] for one in samples["flux"]),
+        "libsrt Mbit/s": statistics.median(one["mbits"] for one in samples["libsrt"]),
+        "Flux CPU s/Gbit": cpu["flux"],
+        "libsrt CPU s/Gbit": cpu["libsrt"],
+        "Flux / libsrt": cpu["flux"] / cpu["libsrt"],
+        "limit": limit,
+        "raw CPU s/Gbit": raw,
+        "Flux / raw": cpu["flux"] / raw,
+        "GSO, GRO CPU s/Gbit": cpu["gso"],
+        "generator CPU %": 100 * max(one["busy"] for one in samples["flux"] + samples["libsrt"]),
+        "troubles": round(sum(one["lost"] for one in samples["flux"])),
+        "libsrt troubles": round(sum(one["lost"] for one in samples["libsrt"])),
+    }
+
+
+def run(quick: bool) -> dict[str, Any]:
+    own_cpu, _ = measuring_cpus()
+    seconds, repeats = (1.5, 1) if quick else (4.0, 3)
+    rows = []
+    settings = {
+        "workers": 1,
+        "cpus": [own_cpu],
+        "srt.latency_ms": 120,
+        "srt.receive_buffer_pkts": 65536,
+        "srt.flow_window_pkts": 65536,
+    }
+    with ExitStack() as stack:
+        server = stack.enter_context(FluxServer(settings))
+        for load in INGEST[1::2] if quick else INGEST:
+            rows.append(
+                _in_turns(
+                    "ingest",
+                    load,
+                    repeats,
+                    0.5,
+                    {
+                        "flux": lambda load=load: _ingest_flux(server, load, seconds),
+                        "libsrt": lambda load=load: _ingest_libsrt(load, seconds),
+                        "raw": lambda load=load: _ingest_raw(load, seconds, 0),
+                        "gso": lambda load=load: _ingest_raw(load, seconds, 1),
+                    },
+                )
+            )
+        for load in PLAY:
+            rows.append(
+                _in_turns(
+                    "play",
+                    load,
+                    repeats,
+                    0.25,
+                    {
+                        "flux": lambda load=load: _play_flux(server, load, seconds),
+                        "libsrt": lambda load=load: _play_libsrt(load, seconds),
+                        "gso": lambda load=load: _play_raw(load, seconds),
+                    },
+                )
+            )
+    notes = [
+        f"{row['what']} {row['load']}: the load generator was near its limit"
+        for row in rows
+        if row["generator CPU %"] > 100 * K_BUSY
+    ]
+    return {
+        "title": "SRT: ingest and play, Flux and libsrt",
+        "rows": rows,
+        "notes": [
+            "CPU s/Gbit: user and system time of the process on the measured CPU, all its threads, "
+            f"a Gbit of payload; median of {repeats}, in turns. Flux's ingest includes demuxing, "
+            "libsrt's program only receives and discards; Flux's play includes taking the stream in.",
+            "Raw of ingest: datagrams sent one by one, as libsrt does, read by recvmmsg() on a tick of 2 ms. "
+            "GSO, GRO: sent and received in batches of up to 44 with segmentation offload.",
+            "Troubles: packets lost, dropped, sent again or refused, and flows that ended meanwhile.",
+            *notes,
+        ],
+        "plots": [],
+    }
