@@ -1,18 +1,20 @@
-"""What a process does to itself: its end together with its parent, its descriptors, its CPU, its readiness."""
+"""What a process does to itself: its end together with its parent, its descriptors, its signals."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterable
 
+K_MAX_FILES = 1 << 20
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def die_with(parent: int) -> None:
-    """Has the kernel kill this process when its parent, of pid `parent`, ends (prctl(2), PR_SET_PDEATHSIG)."""
+    """Has the kernel kill this process when its parent, of that pid, ends (prctl(2), PR_SET_PDEATHSIG)."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         error = ctypes.get_errno()
@@ -33,12 +35,19 @@ def close_all_but(keep: Iterable[int]) -> None:
 
 
 def reset_signals(handled: Iterable[signal.Signals]) -> None:
-    """After a fork: none of the parent's handlers, and signals meant for the parent of a terminal are ignored."""
+    """After a fork: none of the parent's handlers; what is meant for the parent alone is ignored."""
     signal.set_wakeup_fd(-1)
     for number in handled:
         signal.signal(number, signal.SIG_DFL)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+
+
+def raise_file_limit() -> None:
+    """As many open files as the hard limit allows: each connection of a worker is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = K_MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, K_MAX_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def notify_systemd(state: str) -> None:

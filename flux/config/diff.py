@@ -7,7 +7,7 @@ from typing import NamedTuple
 from flux.config.load import flatten, unflatten
 from flux.config.schema import Config
 
-# Keys, or sections ending in ".", that are read once at the start. Everything else is taken over while running.
+# Keys, or sections ending in ".", that are read once at the start. All else is taken over while running.
 NEEDS_RESTART = (
     "workers",
     "pin_workers",

@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, cast, get_origin
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -25,8 +25,8 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
     """The configuration of the file at `path` (None: the defaults), with `overrides` such as
     "http.listen=127.0.0.1:0" on top.
 
-    The suffix tells what the file is: .yaml, .yml, .toml or .json. Raises ConfigError that names the file, the key,
-    and what to do.
+    The suffix tells what the file is: .yaml, .yml, .toml or .json. Raises ConfigError that names the file,
+    the key, and what to do.
     """
     values: dict[str, Any] = {}
     where = ""
@@ -65,7 +65,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f'"{key}" is there twice', problem_mark=key_node.start_mark
@@ -75,7 +75,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[Any, Any]:
     suffix = path.suffix.lower()
     if suffix not in (".yaml", ".yml", ".toml", ".json"):
         raise ConfigError(f"{path}: its suffix does not tell what it is", "name it .yaml, .toml or .json")
@@ -90,6 +90,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: more than {K_MAX_FILE_BYTES} bytes", "this is no configuration of Flux")
     try:
         text = raw.decode()
+        values: Any
         if suffix == ".toml":
             values = tomllib.loads(text)
         elif suffix == ".json":
@@ -159,7 +160,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     if get_origin(field.annotation) is tuple:
         value = [part.strip() for part in text.strip("[]()").split(",") if part.strip()]
     try:
-        value = TypeAdapter(field.annotation).validate_python(value)
+        value = TypeAdapter[Any](cast(Any, field.annotation)).validate_python(value)
     except ValidationError as error:
         raise ConfigError(f'{key}: {_message(error, key)}, not "{text}"', _help(field)) from None
     *sections, name = key.split(".")

@@ -17,6 +17,8 @@ class Section(BaseModel):
 
 
 class ArenaSettings(Section):
+    """Shared memory: how many streams there may be, and how large their rings are."""
+
     streams: int = Field(1024, ge=1, le=65536)
     """Streams that can be live at once."""
     frame_ring_bytes: int = Field(8 << 20, ge=64 << 10)
@@ -30,6 +32,8 @@ class ArenaSettings(Section):
 
 
 class StreamSettings(Section):
+    """Streams and those who wait for them."""
+
     idle_grace_ms: Milliseconds = 10_000
     """How long players are held after their publisher has gone."""
     wait_ms: Milliseconds = 10_000
@@ -41,6 +45,8 @@ class StreamSettings(Section):
 
 
 class SrtSettings(Section):
+    """SRT: publishing and playing."""
+
     listen: str = "0.0.0.0:8890"
     """Address and port, or empty: no SRT."""
     latency_ms: int = Field(120, ge=0, le=60_000)
@@ -70,6 +76,8 @@ class SrtSettings(Section):
 
 
 class HttpSettings(Section):
+    """Media over HTTP: FLV, MPEG-TS, HLS."""
+
     listen: str = "0.0.0.0:8080"
     """Address and port, or empty: no media over HTTP."""
     write_interval_ms: int = Field(20, ge=0, le=10_000)
@@ -88,9 +96,15 @@ class HttpSettings(Section):
     """A player that takes no byte for so long is closed."""
     socket_buffer_bytes: int = Field(0, ge=0)
     """SO_SNDBUF of a player; 0: the kernel's own."""
+    unsent_bytes: int = Field(512 << 10, ge=0)
+    """Bytes that the kernel may hold back for a player whose network is slow; 0: as many as it likes."""
+    max_lag_ms: Milliseconds = 10_000
+    """A player further behind is moved on to the newest keyframe; 0: only when its ring is nearly used up."""
 
 
 class HlsSettings(Section):
+    """HLS segments and their viewers."""
+
     segment_ms: int = Field(2000, ge=200, le=60_000)
     """Segments are cut at the first keyframe after this."""
     max_segment_ms: int = Field(10_000, ge=500, le=120_000)
@@ -108,6 +122,8 @@ class HlsSettings(Section):
 
 
 class AdminSettings(Section):
+    """API, web page, metrics and health."""
+
     listen: str = "127.0.0.1:8081"
     """Address and port of API and web page, or empty: none."""
     hosts: tuple[str, ...] = ()
@@ -115,6 +131,8 @@ class AdminSettings(Section):
 
 
 class ControlSettings(Section):
+    """The socket that the command line talks to."""
+
     socket: str = ""
     """Path of the control socket; empty: /run/flux/control.sock, else $XDG_RUNTIME_DIR/flux/control.sock."""
     max_clients: int = Field(64, ge=1)
@@ -124,6 +142,8 @@ class ControlSettings(Section):
 
 
 class LogSettings(Section):
+    """Logs."""
+
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
     """auto: console on a terminal, else JSON lines."""
@@ -132,6 +152,8 @@ class LogSettings(Section):
 
 
 class SupervisorSettings(Section):
+    """Starting, watching and ending processes."""
+
     heartbeat_timeout_ms: int = Field(5000, ge=200, le=600_000)
     """A process whose heartbeat is older is killed."""
     boot_timeout_ms: int = Field(30_000, ge=200, le=600_000)
@@ -151,9 +173,12 @@ class SupervisorSettings(Section):
 
 
 class DemoSettings(Section):
+    """A test picture with sound."""
+
     enabled: bool = False
     """Publish a test picture."""
     stream: str = "live/demo"
+    """The name it is published under."""
 
 
 class Config(Section):

@@ -26,7 +26,7 @@ class ControlClient:
         self._timeout_s = timeout_s
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """The result of `method`. Raises ControlError: nobody is there, no answer, or what the server says."""
+        """The result of `method`. Raises ControlError: nobody is there, no answer, or the call is refused."""
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
             sock.settimeout(self._timeout_s)

@@ -1,7 +1,7 @@
 """Logs: one line a fact, to be read by people on a terminal and by programs elsewhere.
 
-An event is a word (`worker_started`), its facts are keys. Each line is one write(), so that processes which share
-a file or a pipe don't mix their lines.
+An event is a word (`process_started`), its facts are keys. Each line is one write(), so that processes which
+share a file or a pipe don't mix their lines.
 """
 
 from __future__ import annotations
@@ -81,6 +81,14 @@ def _add_name(logger: WrappedLogger, method: str, event: EventDict) -> EventDict
     return event
 
 
+def _order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """When, how grave and what first; then the facts as they were given."""
+    first = {
+        key: event.pop(key) for key in ("timestamp", "level", "logger", "process", "event") if key in event
+    }
+    return {**first, **event}
+
+
 def _as_json(event: Mapping[str, Any], **_: Any) -> str:
     return msgspec.json.encode(event, enc_hook=str).decode()
 
@@ -99,8 +107,8 @@ class _FromStdlib(logging.Handler):
 def configure(level: str = "info", format: str = "auto", file: str = "") -> None:
     """Sets up logging for this process and those that it forks; may be called again to change it.
 
-    level: of LEVELS. format: "console", "json", or "auto" for console on a terminal. file: path, or "" for standard
-    error. Raises UserError when the file can't be opened.
+    level: of LEVELS. format: "console", "json", or "auto" for console on a terminal. file: path, or "" for
+    standard error. Raises UserError when the file can't be opened.
     """
     _output.open(file)
     console = format == "console" or (format == "auto" and not file and os.isatty(2))
@@ -122,6 +130,7 @@ def configure(level: str = "info", format: str = "auto", file: str = "") -> None
         processors += [
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _order,
             structlog.processors.JSONRenderer(serializer=_as_json),
         ]
     structlog.configure(

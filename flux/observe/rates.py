@@ -54,7 +54,7 @@ class StreamRates:
         self._rates = rates
 
     def of(self, facts: dict[str, Any]) -> dict[str, int | float]:
-        """bitrate_bps and fps of that stream; 0 while they are not known, and of a stream that is not live."""
+        """bitrate_bps and fps of that stream; 0 while they are not known, or it is not live."""
         bytes_in, frames = self._rates.get(self._key(facts)) or (Rate(), Rate())
         if facts["state"] != "live":
             return {"bitrate_bps": 0, "fps": 0.0}

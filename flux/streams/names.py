@@ -20,7 +20,7 @@ def check_name(name: str) -> str:
     elif len(name) > K_MAX_NAME_BYTES:
         what = f"the stream name has more than {K_MAX_NAME_BYTES} bytes"
     elif (bad := _FORBIDDEN.search(name)) is not None:
-        what = f"the stream name {ascii(name[:60])} has {ascii(bad.group())} in it"
+        what = f"the stream name {name[:60]!a} has {bad.group()!a} in it"
     else:
         what = f'the stream name "{name[:60]}" has a part that is empty, "." or ".."'
     raise StreamNameError(what, _CURE)

@@ -21,6 +21,7 @@ from flux.streams.session import PUBLISH, Session, SessionTable
 log = structlog.get_logger("flux.worker")
 
 K_LOOK_S = 0.02  # between two looks for the streams that players wait for
+K_HLS_SEGMENTS = 60  # a stream keeps at most
 K_LOOKS_A_TURN = 1000  # names looked up at once; the others have their turn in the next
 
 _PROTOCOLS = {
@@ -38,7 +39,7 @@ def _now_us() -> int:
 
 
 class StreamRef(NamedTuple):
-    """A stream as a player sees it. live: its publisher is there; else players are held until it comes back."""
+    """A stream as a player sees it. live: its publisher is there; else its return is waited for."""
 
     name: str
     slot: int
@@ -146,9 +147,10 @@ class StreamRegistry:
                 slot,
                 values,
                 segment_ticks=hls.segment_ms * 90,
-                max_segment_ticks=hls.max_segment_ms * 90,
+                max_segment_ticks=max(hls.segment_ms, hls.max_segment_ms) * 90,
                 linger_us=hls.linger_ms * 1000,
                 always=hls.always,
+                keep_segments=min(2 * hls.playlist_segments + 2, K_HLS_SEGMENTS),  # RFC 8216, 6.2.2
             ),
         ]
         for pump in pumps:
@@ -162,13 +164,15 @@ class StreamRegistry:
         now_us = _now_us()
         try:
             publication.sink.close(now_us)
+            for pump in publication._pumps:
+                pump.close(now_us)
         finally:
             self._arena.go_idle(publication.slot, now_us)
             session = publication.session
             self._sessions.end(session, reason, session.figures().get("bytes"), **facts)
 
     def end_all(self, reason: str) -> None:
-        """Ends every publication of this worker: its streams are idle at once, not only when the process is gone."""
+        """Ends every publication of this worker; its streams are idle at once."""
         for publication in list(self._publications.values()):
             publication.end(reason)
 
@@ -180,8 +184,8 @@ class StreamRegistry:
     async def wait(self, name: str, timeout_ms: int) -> StreamRef:
         """The stream of that name, at once or as soon as it is published.
 
-        Raises StreamNotFoundError after `timeout_ms`, StreamNameError, and LimitError when streams.max_waiting
-        players of this worker wait already.
+        Raises StreamNotFoundError after `timeout_ms`, StreamNameError, and LimitError when
+        streams.max_waiting players of this worker wait already.
         """
         check_name(name)
         found = self.find(name)

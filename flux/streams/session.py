@@ -141,10 +141,10 @@ class SessionTable:
         return self._sessions.get(serial)
 
     def page(self, after: int = 0, limit: int = 100, stream: str = "") -> tuple[list[dict[str, Any]], int]:
-        """Descriptions of the first `limit` sessions, of that stream if one is given, whose serial is over `after`.
+        """Descriptions of the first `limit` sessions whose serial is over `after`; of one stream, if given.
 
-        And the serial to go on after; 0 when these were the last. Whoever comes or goes between two pages moves
-        nobody from one to the other.
+        And the serial to go on after; 0 when these were the last. Whoever comes or goes between two pages
+        moves nobody from one to the other.
         """
         later = (
             session

@@ -10,8 +10,8 @@ from flux.config.schema import Config
 def serve(config: Config, config_path: str | None = None, overrides: Sequence[str] = ()) -> int:
     """Runs Flux until its end; gives the exit code.
 
-    config_path and overrides: what `config` was loaded from, for reloading it. Raises UserError when an address or
-    the control socket can't be had.
+    config_path and overrides: what `config` was loaded from, for reloading it. Raises UserError when an
+    address or the control socket can't be had.
     """
     from flux.supervisor.supervisor import Supervisor
 

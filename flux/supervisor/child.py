@@ -30,7 +30,7 @@ Answer = Callable[[Any, str], None]  # (result, "") or (None, what went wrong)
 
 
 class Child:
-    """One of the supervisor's children. number: its place in the arena. run(channel): what it does, in its process.
+    """One of the supervisor's children. number: its place in the arena. run(channel): what its process does.
 
     sockets: what it listens on; all other descriptors are closed in it.
     """
@@ -100,7 +100,7 @@ class Child:
         return self.process is not None and self.channel.send(Message(method=method, params=params))
 
     def ask(self, method: str, params: dict[str, Any], answer: Answer) -> int:
-        """Calls answer() once: with the result, or when that can't come any more. Gives a number for forget()."""
+        """Calls answer() once: with the result, or once none can come. Gives a number for give_up()."""
         self._asks += 1
         if self.process is None or not self.channel.send(Message(self._asks, method, params)):
             answer(None, f"{self.name} takes no questions")
@@ -115,10 +115,17 @@ class Child:
             answer(None, f"{self.name} did not answer in time")
         return answer is not None
 
+    def flush(self) -> None:
+        """Sends on what the child had no room for."""
+        if self.process is not None:
+            try:
+                self.channel.flush()
+            except ChannelClosed:
+                return  # its end will be told by SIGCHLD
+
     def receive(self) -> list[Message]:
         """The notices that have come; answers go to those who asked."""
         try:
-            self.channel.flush()
             messages = self.channel.receive()
         except ChannelClosed:
             return []  # its end will be told by SIGCHLD

@@ -1,7 +1,7 @@
 """The listening sockets: opened once by the supervisor, one a worker, and kept over a worker's death.
 
-The kernel spreads connections and handshakes over the sockets of one address by a hash over their order, which so
-never changes. What comes for a worker that is being respawned waits in its socket.
+The kernel spreads connections and handshakes over the sockets of one address by a hash over their order,
+which so never changes. What comes for a worker that is being respawned waits in its socket.
 """
 
 from __future__ import annotations
@@ -74,8 +74,7 @@ class Listeners:
                 if kind == socket.SOCK_STREAM:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if count > 1:
-                    # Before the first socket of a group is bound: another program's, or a second Flux's, is not let in
-                    # unless it runs as the same user; so the first is tried on its own.
+                    # A second Flux of the same user would be let into the group, unseen by both.
                     if len(group) == 1:
                         _try(family, kind, host, port)
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -95,7 +94,7 @@ class Listeners:
 
 
 def _try(family: socket.AddressFamily, kind: socket.SocketKind, host: str, port: int) -> None:
-    """Raises OSError when somebody has that address, which SO_REUSEPORT would hide if it is the same user."""
+    """Raises OSError when somebody has that address, which SO_REUSEPORT may hide."""
     with socket.socket(family, kind | socket.SOCK_CLOEXEC) as sock:
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

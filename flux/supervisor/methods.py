@@ -42,7 +42,7 @@ class _Kick(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Methods:
-    """By name, as docs of the control socket list them. Each replies at once, or when the workers have answered."""
+    """Each replies at once, or when the workers have answered."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor

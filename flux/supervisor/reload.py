@@ -1,4 +1,4 @@
-"""Reads the configuration in a short-lived process, so that no file, however slow, can hold the supervisor."""
+"""Reads the configuration in a short-lived process, so that a slow file can't hold the supervisor."""
 
 from __future__ import annotations
 

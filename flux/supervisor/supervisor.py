@@ -1,7 +1,7 @@
 """The supervisor: one thread and one loop, so that it can fork at any moment.
 
-Signals only put a byte into a socket; the loop decides. spawn_, reap_, drain_ and kill_ are its verbs. It knows
-nothing of media and of HTTP: what it does for them is to keep the listeners, the arena and the processes.
+Signals only put a byte into a socket; the loop decides. spawn_, reap_, drain_ and kill_ are its verbs. It
+knows nothing of media and of HTTP: it keeps the listeners, the arena and the processes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from flux.config.schema import Config
 from flux.observe import logging
 from flux.observe.counters import Counters
 from flux.observe.rates import StreamRates
-from flux.process import close_all_but, die_with, exit_text, notify_systemd, reset_signals
+from flux.process import (
+    close_all_but,
+    die_with,
+    exit_text,
+    notify_systemd,
+    raise_file_limit,
+    reset_signals,
+)
 from flux.streams.links import announcement
 from flux.supervisor import child as states
 from flux.supervisor.child import Child
@@ -94,12 +101,13 @@ class Supervisor:
         }
 
     def run(self) -> int:
-        """Until the end; gives the exit code. Raises UserError when an address or the control socket can't be had."""
+        """Until the end; gives the exit code. Raises UserError as serve() says."""
         setproctitle.setproctitle("flux: supervisor")
         logging.configure(self.config.log.level, self.config.log.format, self.config.log.file)
         logging.name_process("supervisor")
-        # Everything a worker needs is imported before the first fork, and what is there by then is never looked
-        # at by a collector, so that forks are quick and their pages stay shared.
+        raise_file_limit()
+        # Everything a worker needs is imported before the first fork, and what is there by then is never
+        # looked at by a collector: forks are quick, and their pages stay shared.
         worker.preload(self.config)
         gc.collect()
         gc.freeze()
@@ -112,11 +120,19 @@ class Supervisor:
             while any(child.state != states.ENDED for child in self.children):
                 for key, events in self._selector.select(self.timers.wait_s()):
                     if key.fd in self._selector.get_map():  # not if a callback before has ended it
-                        key.data(events)
-                self.timers.run()
+                        self._guard(key.data, events)
+                while (due := self.timers.due()) is not None:
+                    self._guard(due)
         finally:
             self._close()
         return self.exit_code
+
+    def _guard(self, run: Callable[..., None], *args: Any) -> None:
+        """A mistake in one thing that the supervisor does must not end all processes."""
+        try:
+            run(*args)
+        except Exception:
+            log.exception("supervisor_mistake")
 
     # The beginning and the end.
 
@@ -157,13 +173,8 @@ class Supervisor:
             )
         if self.listeners.admin is not None:
             self.children.append(Child("admin", K_ADMIN, self._run_admin, [self.listeners.admin]))
-        log.info(
-            "flux_starting",
-            version=__version__,
-            pid=self._pid,
-            workers=workers,
-            config=self.config_path or "",
-        )
+        facts = {"version": __version__, "pid": self._pid, "config": self.config_path or "none"}
+        log.info("flux_starting", workers=workers, **facts)
 
     def _close(self) -> None:
         self.kill_children()
@@ -188,12 +199,8 @@ class Supervisor:
             signal.signal(number, _note_signal)
 
     def _on_signals(self, _events: int) -> None:
-        # Many SIGCHLDs are one; the order of others is kept, as a second TERM means more than the first.
-        numbers = self._wakeup.recv(4096)
-        for number in dict.fromkeys(numbers) if signal.SIGTERM not in numbers else numbers:
-            handler = self._handlers.get(number)
-            if handler is not None:
-                handler()
+        for number in self._wakeup.recv(4096):
+            self._handlers[number]()
 
     # Children.
 
@@ -248,7 +255,7 @@ class Supervisor:
         return run
 
     def _run_admin(self, channel: Channel) -> None:
-        """In the admin process: its heartbeat is also the moment at which it looks for the supervisor's notices."""
+        """In the admin process. At each heartbeat it looks for the supervisor's notices as well."""
         from flux.admin.server import run
 
         is_ready = False
@@ -265,7 +272,9 @@ class Supervisor:
                 elif message.method == "reopen_logs":
                     logging.reopen()
 
-        run(self.listeners.admin, self.arena, self.config, self.control.path, heartbeat)
+        listener = self.listeners.admin
+        assert listener is not None
+        run(listener, self.arena, self.config, self.control.path, heartbeat)
 
     def spawn_child(self, child: Child) -> None:
         """Forks a process for a place that has none."""
@@ -367,6 +376,7 @@ class Supervisor:
         self.arena.heartbeat(now_us)
         if not was_stopped:
             for child in self.children:
+                child.flush()
                 self._kill_hung(child, now_s)
         gone = self.arena.expire_idle(now_us, self.config.streams.idle_grace_ms * 1000)
         self.counters.add("flux_supervisor_streams_retired_total", len(gone))
@@ -397,7 +407,7 @@ class Supervisor:
         """Seconds since the child said that it is alive; 0 while it has no process."""
         if child.process is None:
             return 0.0
-        beat_s = self.arena.process_info(child.number)["heartbeat_us"] / 1e6
+        beat_s: float = self.arena.process_info(child.number)["heartbeat_us"] / 1e6
         return max(0.0, now_s - max(beat_s, child.started_s))
 
     def _sample(self) -> None:
@@ -406,11 +416,13 @@ class Supervisor:
     # Draining and stopping.
 
     def on_terminate(self) -> None:
-        """TERM or INT: drain; a second one: stop now."""
-        if self.state == "starting" or self.state == "running":
+        """TERM or INT: drain; a second one: stop now; a third one waits for nobody."""
+        if self.state in ("starting", "running"):
             self.drain_children()
-        else:
+        elif self.state == "draining":
             self.stop_children()
+        else:
+            self.kill_children()
 
     def drain_children(self) -> None:
         """Nothing new is taken; workers end as their sessions do, and all that is left at the deadline."""
@@ -481,7 +493,7 @@ class Supervisor:
         self.reload(lambda _change, _error: None)
 
     def reload(self, done: Callable[[Change | None, str], None]) -> None:
-        """Reads the configuration in a child of its own, takes over what can be, and calls done(change, error)."""
+        """Reads the configuration in a child, takes over what can be, and calls done(change, error)."""
         if self._reader is not None:
             done(None, "the configuration is being read already")
             return

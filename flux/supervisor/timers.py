@@ -48,11 +48,12 @@ class Timers:
             heapq.heappop(self._heap)
         return max(0.0, self._heap[0][0] - time.monotonic()) if self._heap else None
 
-    def run(self) -> None:
-        """Runs what is due."""
+    def due(self) -> Callable[[], None] | None:
+        """Takes out what is due first, to be run by the caller; None: nothing is."""
         now = time.monotonic()
         while self._heap and self._heap[0][0] <= now:
             timer = heapq.heappop(self._heap)[2]
             run, timer.run = timer.run, None
             if run is not None:
-                run()
+                return run
+        return None

@@ -55,7 +55,7 @@ class Channel:
         return bool(self._queue)
 
     def send(self, message: Message) -> bool:
-        """Sends, or queues behind what is queued. False: too long, or the queue is full, or nobody is there."""
+        """Sends, or queues behind what is queued. False: too long, queue full, or nobody there."""
         raw = self._encoder.encode(message)
         if len(raw) > K_MESSAGE_BYTES or len(self._queue) >= K_QUEUED_MESSAGES:
             return False

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import structlog
@@ -61,11 +62,9 @@ def run(arena: Any, config: Config, sockets: Sockets, channel: Channel) -> None:
     """Runs a worker in this process, which has joined the arena, until it is told to stop."""
     gc.set_threshold(*K_GC_THRESHOLD)
     gc.enable()
-    loop = uvloop.new_event_loop()
-    asyncio.set_event_loop(loop)
-    loop.set_exception_handler(_log_exception)
     try:
-        loop.run_until_complete(Worker(arena, config, sockets, channel).run())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(Worker(arena, config, sockets, channel).run())
     except Exception as error:
         if isinstance(error, FluxError):
             log.error("worker_failed", reason=str(error))
@@ -101,7 +100,7 @@ class Worker:
         self._registry: StreamRegistry
         self._stopped = asyncio.Event()
         self._draining = False
-        self._methods = {
+        self._methods: dict[str, Callable[..., Any]] = {
             "sessions": self._list_sessions,
             "kick": self._kick,
             "reload": self._reload,
@@ -113,6 +112,7 @@ class Worker:
     async def run(self) -> None:
         """Until the supervisor says stop, or the last session is gone after it said drain."""
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_log_exception)
         self._beat()
         reactor = Reactor(self._arena)
         self._loop.add_reader(reactor.fd, reactor.run_once)
