@@ -290,7 +290,7 @@ cdef int64_t after_newest(hls_pump* p) noexcept nogil:
 cdef void choose_start(hls_pump* p) noexcept nogil:
     """The keyframe to begin at: as far back as K_BACK_FILL_SEGMENTS need, in the newer half of the ring.
 
-    Without one, what comes is waited for.
+    Without one, what comes is waited for; the newest PES may still turn out to be a keyframe.
     """
     cdef uint64_t end = load_relaxed_u64(&p.ts.ctl.commit_rec)
     cdef uint64_t least = max(ring_oldest_rec(&p.ts), p.first_rec)
@@ -307,6 +307,8 @@ cdef void choose_start(hls_pump* p) noexcept nogil:
             return
         if rec + 1 == end:
             end_ticks = r.dts_ticks
+        if r.flags & (REC_VIDEO | REC_AUDIO) and p.rec == end:
+            p.rec = rec
         if r.flags & REC_KEY:
             p.rec = rec
             if end_ticks - r.dts_ticks >= K_BACK_FILL_SEGMENTS * p.segment_ticks:
