@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
@@ -148,6 +149,7 @@ cdef void _set_state(stream_slot* s, uint64_t state) noexcept nogil:
     store_release_u64(&s.state, load_relaxed_u64(&s.state) >> 8 << 8 | state)
 
 
+@cython.no_gc_clear               # __dealloc__ reads the header, which lies in `memory`
 cdef class Arena:
     """One process's view of the arena.
 
