@@ -379,6 +379,10 @@ cdef class FlvPump(Pump):
     def __dealloc__(self):
         free(self.core)
 
+    def close(self, int64_t now_us):
+        """The publisher is gone: what was muxed stays, and the next publisher's muxer goes on after it."""
+        store_release_u64(&self.core.flv.ctl.active, 0)
+
     @property
     def running(self):
         """Whether it is muxing."""
