@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy, memset
 from flux.cext.arena cimport K_HEADER_BYTES, RING_FLV
 from flux.cext.atomics cimport load_acquire_u64
 from flux.cext.fanout.websocket cimport (
-    K_WS_CONTROL_BYTES, K_WS_HEAD_BYTES, WS_BINARY, WS_BROKEN, WS_GOT_CLOSE, WS_GOT_PING, WS_MORE, WS_PONG, ws_close,
+    K_WS_CONTROL_BYTES, K_WS_HEAD_BYTES, WS_BINARY, WS_BROKEN, WS_GOT_CLOSE, WS_GOT_PING, WS_PONG, ws_close,
     ws_control, ws_event, ws_head, ws_read,
 )
 from flux.cext.ring cimport ring_commit_pos, ring_find, ring_header, ring_key_record, ring_record, ring_valid

@@ -7,6 +7,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from flux.http.errors import HttpError, request_timeout
 from flux.http.request import Request, RequestParser
@@ -15,6 +16,8 @@ from flux.http.response import error_response
 K_READ_BYTES = 16384
 K_LINGER_BYTES = 262144  # read and thrown away after an error, so that its text is not lost in a reset
 K_LINGER_S = 1.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +42,16 @@ class Connection:
     """Serves one accepted, non-blocking socket with run().
 
     handler: called for each request; it answers by send(), raises HttpError, or takes the socket by detach().
-    count: called with each response's status.
+    count: called with each response's status; who answers past respond() calls it too.
     """
 
     __slots__ = (
-        "_count",
         "_handler",
         "_limits",
         "_loop",
         "_parser",
         "_socket",
+        "count",
         "draining",
         "head_only",
         "idle",
@@ -67,7 +70,7 @@ class Connection:
         self._socket: socket.socket | None = accepted
         self._handler = handler
         self._limits = limits
-        self._count = count
+        self.count = count
         self._loop = asyncio.get_running_loop()
         self._parser = RequestParser(limits.max_header_bytes)
         self.peer = peer
@@ -75,6 +78,11 @@ class Connection:
         self.head_only = False
         self.idle = True
         self.draining = False
+
+    @property
+    def stays_open(self) -> bool:
+        """Whether another request may follow the answer to this one."""
+        return self.keep_alive and not self.draining
 
     async def run(self) -> None:
         """Until the connection ends or its socket is given away."""
@@ -140,11 +148,11 @@ class Connection:
 
     async def respond(self, head: bytes, body: bytes, status: int = 200) -> None:
         """A whole response; the body is left out in the answer to HEAD."""
-        self._count(status)
+        self.count(status)
         await self.send(head if self.head_only else head + body)
 
-    async def until_gone(self, what: Awaitable[None]) -> bool:
-        """Waits for `what`; False if the client goes away first.
+    async def until_gone(self, what: Awaitable[T]) -> T:
+        """Waits for `what` and gives its result; raises ConnectionClosed if the client goes away first.
 
         Bytes that come meanwhile are kept, up to K_READ_BYTES: a client that pipelines is no longer watched.
         """
@@ -152,15 +160,12 @@ class Connection:
         reading = asyncio.ensure_future(self._loop.sock_recv(self._open_socket(), K_READ_BYTES))
         try:
             await asyncio.wait((waiting, reading), return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
-                if reading.exception() is not None or not reading.result():
-                    return False
-                self._parser.feed(reading.result())
-                await waiting
-            elif reading.done() and reading.exception() is None:
-                self._parser.feed(reading.result())
-            waiting.result()
-            return True
+            if reading.done():
+                if reading.exception() is None and reading.result():
+                    self._parser.feed(reading.result())
+                elif not waiting.done():
+                    raise ConnectionClosed("the client went away")
+            return await waiting
         finally:
             await _cancel(waiting)
             await _cancel(reading)
@@ -186,8 +191,8 @@ class Connection:
         return self._socket
 
     async def _send_error(self, error: HttpError) -> None:
-        self._count(error.status)
-        keep_alive = self.keep_alive and not self.draining
+        self.count(error.status)
+        keep_alive = self.stays_open
         with_body = not self.head_only
         await self.send(
             error_response(error, self._limits.cors_origin, keep_alive=keep_alive, with_body=with_body)
@@ -209,7 +214,7 @@ class Connection:
             pass
 
 
-async def _cancel(future: asyncio.Future[object] | asyncio.Future[None] | asyncio.Future[bytes]) -> None:
+async def _cancel(future: asyncio.Future[T]) -> None:
     if not future.done():
         future.cancel()
         await asyncio.wait((future,))

@@ -11,12 +11,12 @@ K_VERSION = 3  # EXT-X-VERSION: decimal EXTINF
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def render_playlist(snapshot: Mapping[str, Any], newest: int, min_target_s: int = 1) -> str:
+def render_playlist(snapshot: Mapping[str, Any], newest: int, min_target_s: int = 1, prefix: str = "") -> str:
     """The text of a live playlist.
 
     snapshot: HlsReader.snapshot(): {media_sequence, target_duration (s), discontinuity_sequence,
     segments: [{sequence, duration_s, date_us, discontinuity, …}], ended}.
-    newest: how many segments to list at most.
+    newest: how many segments to list at most. prefix: goes before their addresses.
     EXT-X-TARGETDURATION is the longest duration rounded up, and at least min_target_s.
     """
     kept: Sequence[Mapping[str, Any]] = snapshot["segments"]
@@ -40,7 +40,7 @@ def render_playlist(snapshot: Mapping[str, Any], newest: int, min_target_s: int 
             lines.append("#EXT-X-DISCONTINUITY")
         lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{iso_date(segment['date_us'])}")
         lines.append(f"#EXTINF:{segment['duration_s']:.5f},")
-        lines.append(f"{segment['sequence']}.ts")
+        lines.append(f"{prefix}{segment['sequence']}.ts")
     if snapshot["ended"]:
         lines.append("#EXT-X-ENDLIST")
     return "\n".join(lines) + "\n"

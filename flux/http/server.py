@@ -51,7 +51,7 @@ class HttpServer:
         self._handler = handler
         self._counters = counters
         self._given_away = given_away
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._accepting = False
         self._pause: asyncio.TimerHandle | None = None
@@ -62,7 +62,8 @@ class HttpServer:
         return len(self._connections) + self._given_away()
 
     def start(self) -> None:
-        """Begins to accept."""
+        """Begins to accept, in the running loop."""
+        self._loop = asyncio.get_running_loop()
         self._listener.setblocking(False)
         self._accepting = True
         self._loop.add_reader(self._listener.fileno(), self._accept)
@@ -117,7 +118,7 @@ class HttpServer:
         task = self._loop.create_task(self._run(connection))
         self._connections[task] = connection
         task.add_done_callback(self._ended)
-        self._counters.set("flux_http_open", self.open)
+        self.recount()
 
     async def _run(self, connection: Connection) -> None:
         try:
@@ -130,6 +131,10 @@ class HttpServer:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._connections.pop(task).close()
+        self.recount()
+
+    def recount(self) -> None:
+        """Some of the players that were given away have ended."""
         self._counters.set("flux_http_open", self.open)
 
     def count(self, status: int) -> None:

@@ -1,4 +1,4 @@
-"""A worker in miniature: an arena, a reactor, a stream with rings written by hand, and players on loopback."""
+"""A worker in miniature: arena, reactor, a stream with a ring written by hand, and players on loopback."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from flux.cext.arena import Arena
 from flux.cext.fanout.fanout import RING_FLV, Fanout
 from flux.cext.reactor import Reactor
 from flux.cext.ring import Ring
+
 from flux.observe.counters import Counters
 
 KEY, CONFIG = 1, 8
