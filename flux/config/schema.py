@@ -145,6 +145,7 @@ class LogSettings(Section):
     """Logs."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is less grave is not logged."""
     format: Literal["auto", "console", "json"] = "auto"
     """auto: console on a terminal, else JSON lines."""
     file: str = ""
