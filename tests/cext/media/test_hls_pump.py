@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from flux.cext.counters import NAMES
 from flux.cext.media.hls import HlsReader
@@ -171,7 +173,7 @@ def test_each_segment_begins_with_tables_that_are_duplicates():
             for at in range(0, len(joined), 188)
             if int.from_bytes(joined[at + 1 : at + 3], "big") & 0x1FFF == pid
         ]
-        assert {(b - a) % 16 for a, b in zip(seen, seen[1:], strict=False)} == {0, 1}
+        assert {(b - a) % 16 for a, b in pairwise(seen)} == {0, 1}
 
 
 def test_tables_in_the_stream_are_not_put_in_twice():
@@ -577,5 +579,5 @@ def test_segments_are_the_source_cut_in_pieces(frames, segment_s, max_s):
         if begun is not None:
             assert len(joined) >= len(stream.source) - begun
         places = [(known[n]["pos"], known[n]["length"]) for n in sorted(known)]
-        assert all(a + n == b for (a, n), (b, _) in zip(places, places[1:], strict=False))
+        assert all(a + n == b for (a, n), (b, _) in pairwise(places))
     assert stream.count("lapped") == 0
