@@ -1,4 +1,4 @@
-"""The configuration as a file that explains itself: every setting with its default, its bounds and its meaning."""
+"""The configuration as a file that explains itself: each setting with default, bounds and meaning."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast, get_origin
 
@@ -29,16 +29,19 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
     the key, and what to do.
     """
     values: dict[str, Any] = {}
-    where = ""
+    file = ""
     if path is not None:
-        where = f"{path}: "
+        file = f"{path}: "
         values = _read(Path(path))
-        _check_keys(values, Config, (), where)
-    for override in overrides:
-        _override(values, override)
+        _check_keys(values, Config, (), file)
+    overridden = {_override(values, override) for override in overrides}
+
+    def where(key: str) -> str:
+        return key if key in overridden else f"{file}{key}"
+
     config = _validate(values, where)
     for key, what, cure in problems(config):
-        raise ConfigError(f"{where}{key}: {what}", cure)
+        raise ConfigError(f"{where(key)}: {what}", cure)
     return config
 
 
@@ -147,8 +150,8 @@ def _unknown(key: str, where: str) -> ConfigError:
     return ConfigError(f"{where}{key}: no such setting", cure)
 
 
-def _override(values: dict[str, Any], override: str) -> None:
-    """Puts "key=text" into `values`; the text is read as the setting's type wants it."""
+def _override(values: dict[str, Any], override: str) -> str:
+    """Puts "key=text" into `values`, the text read as the setting's type wants it; gives the key."""
     key, equals, text = override.partition("=")
     key, text = key.strip(), text.strip()
     if not equals:
@@ -162,14 +165,15 @@ def _override(values: dict[str, Any], override: str) -> None:
     try:
         value = TypeAdapter[Any](cast(Any, field.annotation)).validate_python(value)
     except ValidationError as error:
-        raise ConfigError(f'{key}: {_message(error, key)}, not "{text}"', _help(field)) from None
+        raise ConfigError(f'{key}: {_message(error)}, not "{text}"', _help(field)) from None
     *sections, name = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})
     values[name] = value
+    return key
 
 
-def _validate(values: dict[str, Any], where: str) -> Config:
+def _validate(values: dict[str, Any], where: Callable[[str], str]) -> Config:
     try:
         # By way of JSON: strict about types, and a list is taken for a tuple.
         return Config.model_validate_json(json.dumps(values, default=str), strict=True)
@@ -179,9 +183,7 @@ def _validate(values: dict[str, Any], where: str) -> Config:
         key = ".".join(parts)
         field = keys().get(key)
         cure = _help(field) if field is not None else "mend it there"
-        raise ConfigError(
-            f"{where}{key}: {_message(error, key)}, not {_shown(first['input'])}", cure
-        ) from None
+        raise ConfigError(f"{where(key)}: {_message(error)}, not {_shown(first['input'])}", cure) from None
 
 
 _MESSAGES = {
@@ -198,7 +200,7 @@ _MESSAGES = {
 }
 
 
-def _message(error: ValidationError, key: str) -> str:
+def _message(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     form = _MESSAGES.get(first["type"])
     return form.format(**first.get("ctx", {})) if form else first["msg"]
@@ -206,11 +208,7 @@ def _message(error: ValidationError, key: str) -> str:
 
 def _help(field: FieldInfo) -> str:
     text = (field.description or "").rstrip(".")
-    return (
-        f"it says: {text} (default {_shown(field.get_default())})"
-        if text
-        else f"its default is {_shown(field.get_default())}"
-    )
+    return f"its default is {_shown(field.get_default())} ({text})"
 
 
 def _shown(value: Any, most: int = 60) -> str:

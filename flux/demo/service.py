@@ -87,5 +87,5 @@ class DemoService:
             self._timer.cancel()
             self._timer = None
         if self._publication is not None:
-            publication, self._publication = self._publication, None
-            publication.end(reason)
+            self._publication.end(reason)
+            self._publication = None
