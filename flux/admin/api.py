@@ -7,7 +7,7 @@ from typing import Any
 import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from flux._version import __version__
 from flux.admin.control import Control
@@ -19,6 +19,7 @@ from flux.http.errors import HttpError, not_found, stream_not_found
 from flux.observe.metrics import CONTENT_TYPE, ArenaCollector, exposition
 from flux.streams.links import K_DEMO_NAME, publish_link
 
+PREFIX = "/api/v1"
 K_PAGE = 1000  # sessions in one answer, unless asked otherwise
 K_MAX_PAGE = 10_000
 
@@ -30,15 +31,18 @@ class Api:
         self._control = control
         self._arena = arena
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[BaseRoute]:
+        versioned = [
+            Route("/status", self.status),
+            Route("/stats", self.stats),
+            Route("/streams", self.streams),
+            Route("/streams/{name:path}", self.stream),
+            Route("/sessions", self.sessions),
+            Route("/sessions/{id}", self.kick, methods=["DELETE"]),
+            Route("/openapi.json", self.openapi),
+        ]
         return [
-            Route("/api/v1/status", self.status),
-            Route("/api/v1/stats", self.stats),
-            Route("/api/v1/streams", self.streams),
-            Route("/api/v1/streams/{name:path}", self.stream),
-            Route("/api/v1/sessions", self.sessions),
-            Route("/api/v1/sessions/{id}", self.kick, methods=["DELETE"]),
-            Route("/api/v1/openapi.json", self.openapi),
+            Mount(PREFIX, routes=versioned),
             Route("/metrics", self.metrics),
             Route("/healthz", self.healthz),
             Route("/readyz", self.readyz),
@@ -83,7 +87,9 @@ class Api:
         session = request.path_params["id"]
         listed = await self._control.call("sessions")
         if all(other["id"] != session for other in listed["sessions"]):
-            raise not_found(f"there is no session {session}", "GET /api/v1/sessions lists those that are there")
+            raise not_found(
+                f"there is no session {session}", "GET /api/v1/sessions lists those that are there"
+            )
         answer = await self._control.call("kick", session=session)
         self._control.forget()
         return JSONResponse(answer)

@@ -37,11 +37,16 @@ class _Files(StaticFiles):
 
 
 def create_app(
-    arena: Any, config: Config, control: Control, *, loopback: bool, heartbeat: Callable[[], None] | None = None
+    arena: Any,
+    config: Config,
+    control: Control,
+    *,
+    loopback: bool,
+    heartbeat: Callable[[], None] | None = None,
 ) -> Starlette:
     """arena: flux.cext.arena.Arena. loopback: whether it is served on loopback only.
 
-    heartbeat: called several times within supervisor.heartbeat_timeout_ms for as long as the application runs.
+    heartbeat: called several times within supervisor.heartbeat_timeout_ms while the application runs.
     """
 
     async def media_origins(host: str) -> list[str]:

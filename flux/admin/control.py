@@ -12,7 +12,9 @@ import anyio.to_thread
 from flux.control.client import ControlClient
 
 K_CALLS_AT_ONCE = 8
-K_KEEP_S = 0.25  # a page asks each second; any number of pages cost the supervisor four calls a second at most
+K_KEEP_S = (
+    0.25  # a page asks each second; any number of pages cost the supervisor four calls a second at most
+)
 
 
 class Control:

@@ -1,8 +1,8 @@
-"""What stands before the API: who may be addressed, from where it may be changed, and what the page may load.
+"""What stands before the API: by which name it is asked, where changes come from, what the page may load.
 
-The API has no log-in yet and listens on loopback, yet any web page that the operator has open can send requests
-there. So a loopback listener answers only to names of this machine (a foreign name that resolves to 127.0.0.1 is
-DNS rebinding), and a call that changes something has to come from our own page or from a program.
+The API has no log-in yet and listens on loopback, yet any web page that the operator has open can send
+requests there. So a loopback listener answers only to names of this machine (a foreign name that resolves to
+127.0.0.1 is DNS rebinding), and a call that changes something has to come from our own page or a program.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MediaOrigins = Callable[[str], Awaitable[Iterable[str]]]
 
 
 def host_name(header: str) -> str:
-    """The name or address in a Host header, in lower case, without port and brackets; "" when it is malformed."""
+    """The name or address in a Host header, in lower case, without port and brackets; "" if malformed."""
     match = _HOST.fullmatch(header)
     return (match["ip6"] or match["name"]).lower().rstrip(".") if match else ""
 
@@ -106,7 +106,7 @@ class Guard:
 
 
 def check_origin(headers: Headers) -> None:
-    """Lets a call that changes something pass only from our own page, or from a program that says what it is."""
+    """Lets a call that changes something pass only from our own page, or from a program that says so."""
     origin = headers.get("origin")
     site = headers.get("sec-fetch-site", "none")
     if origin is not None:

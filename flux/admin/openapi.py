@@ -209,12 +209,14 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Flux",
             "version": __version__,
-            "description": "A live-media server. Errors are JSON objects that say what was wrong and what to do.",
+            "description": "A live-media server. Errors are JSON objects: what was wrong, and what to do.",
         },
         "paths": {
             "/api/v1/status": _get("State, listeners and processes", _ref("Status")),
             "/api/v1/stats": _get("All counters", _ref("Stats")),
-            "/api/v1/streams": _get("The streams that are there", _object({"streams": _list(_ref("Stream"))})),
+            "/api/v1/streams": _get(
+                "The streams that are there", _object({"streams": _list(_ref("Stream"))})
+            ),
             "/api/v1/streams/{name}": _get(
                 "One stream", _ref("Stream"), _path("name", "such as live/cam1"), missing="no such stream"
             ),

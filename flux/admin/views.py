@@ -47,8 +47,8 @@ def stream_view(
 ) -> dict[str, Any]:
     """One stream of the control socket's `streams`, with the URLs at which it is played.
 
-    host: at which the asker reached this machine. now: for uptime_s, seconds since the present publisher came,
-    null while there is none.
+    host: at which the asker reached this machine. now: for uptime_s, seconds since the present publisher
+    came, null while there is none.
     """
     view = {key: facts.get(key) for key in _STREAM_KEYS}
     view["uptime_s"] = None
@@ -61,7 +61,7 @@ def stream_view(
 
 
 def unready(status: Mapping[str, Any]) -> str:
-    """Why the server described by the control socket's `status` should get no new clients; "" when it is ready."""
+    """Why a server of that `status` (of the control socket) should get no new clients; "": it should."""
     if status["state"] != "running":
         return f"the server is {status['state']}"
     missing = [process["name"] for process in status["processes"] if process["state"] != "running"]

@@ -89,14 +89,21 @@ def _add_media(commands: _Commands) -> None:
     publish.add_argument("file", metavar="FILE", help="MPEG-TS")
     publish.add_argument("url", metavar="URL", help="srt://HOST:PORT?streamid=publish:NAME")
     publish.add_argument("--loop", action="store_true", help="begin again at its end, as one endless stream")
+    publish.add_argument(
+        "--duration", type=_seconds, default=None, metavar="S", help="stop after so many seconds"
+    )
     play = commands.add(
         "play",
         "flux.cli.media:play",
         "take a stream and write its bytes to a file or to standard output",
         "example: flux play http://127.0.0.1:8080/live/demo.flv | ffplay -",
     )
-    play.add_argument("url", metavar="URL", help="srt://…?streamid=read:NAME, or http(s)://… to .flv, .ts, .m3u8")
-    play.add_argument("-o", dest="output", default="-", metavar="FILE", help="-: standard output, the default")
+    play.add_argument(
+        "url", metavar="URL", help="srt://…?streamid=read:NAME, or http(s)://… to .flv, .ts, .m3u8"
+    )
+    play.add_argument(
+        "-o", dest="output", default="-", metavar="FILE", help="-: standard output, the default"
+    )
     probe = commands.add(
         "probe",
         "flux.cli.media:probe",
@@ -104,7 +111,9 @@ def _add_media(commands: _Commands) -> None:
     )
     probe.add_argument("source", metavar="URL|FILE", help="an MPEG-TS or FLV file, or what `flux play` takes")
     probe.add_argument("--json", action="store_true", help="print JSON")
-    play.add_argument("--duration", type=_seconds, default=None, metavar="S", help="stop after so many seconds")
+    play.add_argument(
+        "--duration", type=_seconds, default=None, metavar="S", help="stop after so many seconds"
+    )
     probe.add_argument(
         "--duration", type=_seconds, default=5.0, metavar="S", help="seconds of a live stream to look at (5)"
     )
@@ -122,7 +131,9 @@ def _add_operation(commands: _Commands) -> None:
     commands.control("reload", "flux.cli.operate:reload", "read the configuration file again")
     commands.control("drain", "flux.cli.operate:drain", "take nothing new, and stop when all have gone")
     commands.control("stop", "flux.cli.operate:stop", "stop now")
-    commands.control("version", "flux.cli.operate:version", "print the versions of this command and of the server")
+    commands.control(
+        "version", "flux.cli.operate:version", "print the versions of this command and of the server"
+    )
 
 
 def _seconds(text: str) -> float:

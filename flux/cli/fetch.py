@@ -23,7 +23,8 @@ K_FROM_END = 3  # segments before the end of a live playlist at which to begin (
 def chunks(url: str) -> Iterator[bytes]:
     """The bytes of the stream at an http:// or https:// URL, as they come; that of .m3u8 is its segments'.
 
-    Ends with the stream. Raises UserError for a URL that can't be, PeerError when the server refuses or goes away.
+    Ends with the stream. Raises UserError for a URL that can't be, PeerError when the server refuses or goes
+    away.
     """
     if urllib.parse.urlsplit(url).path.endswith(".m3u8"):
         yield from _hls(url)
@@ -40,7 +41,10 @@ def _open(url: str) -> http.client.HTTPResponse:
         with error:
             raise _refusal(url, error) from None
     except urllib.error.URLError as error:
-        raise PeerError(f"{url}: {error.reason}", "look whether the server runs and the address is right") from None
+        reason = getattr(error.reason, "strerror", None) or str(error.reason)
+        raise PeerError(
+            f"{url}: {reason.lower()}", "look whether the server runs and the address is right"
+        ) from None
     except TimeoutError:
         raise PeerError(f"{url}: no answer in {K_TIMEOUT_S:g} s", "look whether the stream is live") from None
     except (ValueError, http.client.InvalidURL) as error:
@@ -85,7 +89,7 @@ class Playlist:
 
 
 def parse_playlist(text: str, base: str) -> Playlist:
-    """Parses a playlist (RFC 8216, 4.3) that was read from the URL `base`. Raises PeerError when it is none."""
+    """Parses a playlist (RFC 8216, 4.3) read from the URL `base`. Raises PeerError when it is none."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines or lines[0] != "#EXTM3U":
         raise PeerError(f"{base}: this is no HLS playlist", "look whether the address is right")

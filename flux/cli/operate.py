@@ -25,7 +25,7 @@ def status(args: argparse.Namespace) -> int:
     for name, address in answer["listeners"].items():
         print(f"{name:<6} {address or 'off'}")
     arena = answer["arena"]
-    print(f"{arena['used']} of {arena['slots']} stream slots used, {tables.size(arena['memory_bytes'])} of memory")
+    print(f"{arena['used']} of {arena['slots']} streams, {tables.size(arena['memory_bytes'])} of memory")
     print()
     print(
         table(

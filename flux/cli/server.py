@@ -24,10 +24,14 @@ def check(args: argparse.Namespace) -> int:
         return 0
     defaults = flatten(load_config())
     changed = {key: value for key, value in settings.items() if value != defaults[key]}
-    print(f"{args.config or 'the default configuration'} is good; {len(changed)} settings differ from the defaults")
+    print(f"{args.config or 'the default configuration'} is good; {_count(len(changed))} not the default's")
     for key, value in changed.items():
         print(f"  {key} = {_shown(value)}")
     return 0
+
+
+def _count(number: int) -> str:
+    return f"{number} setting is" if number == 1 else f"{number} settings are"
 
 
 def _shown(value: object) -> str:

@@ -116,5 +116,5 @@ def _families(facts: tuple[tuple[str, str, str], ...], streams: list[dict[str, A
 def exposition(collector: ArenaCollector) -> bytes:
     """The metrics in Prometheus' text format, 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)  # type: ignore[arg-type]
+    registry.register(collector)
     return generate_latest(registry)

@@ -19,8 +19,8 @@ def split_address(address: str) -> tuple[str, int]:
 def authority(host: str, listener: str) -> str:
     """ "host:port" at which somebody who reached this machine as `host` reaches `listener` ("ip:port").
 
-    A listener on a wildcard address is at that host, any other where it is bound. "localhost" becomes a number,
-    as some players try only the IPv6 address that it may also stand for.
+    A listener on a wildcard address is at that host, any other where it is bound. "localhost" becomes a
+    number, as some players try only the IPv6 address that it may also stand for.
     """
     bound, port = split_address(listener)
     address = ipaddress.ip_address(bound)
