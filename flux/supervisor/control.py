@@ -165,7 +165,7 @@ class _Client:
         try:
             try:
                 request = msgspec.json.decode(line)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 raise CallError(f"no JSON: {error}", "send one JSON object a line", PARSE_ERROR) from None
             if isinstance(request, dict) and isinstance(request.get("id"), str | int | float):
                 identity = request["id"]

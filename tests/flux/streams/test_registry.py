@@ -33,7 +33,7 @@ def arena():
 
 
 class Worker:
-    """A registry and what it needs, in the arena's process 0; `kicked` are reasons given to its publishers."""
+    """A registry and what it needs, in the arena's process 0; kicked: reasons given to its publishers."""
 
     def __init__(self, arena, *overrides):
         self.arena = arena
