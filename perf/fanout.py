@@ -126,11 +126,11 @@ def run(quick: bool) -> dict[str, Any]:
         "rows": rows,
         "notes": [
             "CPU s/Gbit: user and system time of the process that sends, a Gbit of what players received; "
-            f"median of {repeats}, server and raw loop in turns. The server's includes SRT ingest and muxing.",
-            "Faults: players that were closed, behind by more than 0.8 s, or got a byte that others did not; "
+            f"median of {repeats}, server and raw loop in turns. The server's includes ingest and muxing.",
+            "Faults: players that were closed, more than 0.8 s behind, or got a byte that others did not; "
             "each byte of each player was compared.",
             "Bytes a player: growth of the worker's private memory. "
-            f"First byte: from connect() to that of the body, {K_JOINS_A_SECOND} joins a second.",
+            f"First byte: from connect() to the body's, {K_JOINS_A_SECOND} joins a second.",
             *notes,
         ],
         "plots": [

@@ -160,6 +160,9 @@ class FluxServer:
             self._process.kill()
         self.exit_code = self._process.wait()
 
+    def cleanup(self) -> None:
+        self._folder.cleanup()
+
     def __enter__(self) -> FluxServer:
         self.start()
         return self
@@ -171,4 +174,4 @@ class FluxServer:
             if kind is None:
                 raise
         finally:
-            self._folder.cleanup()
+            self.cleanup()
