@@ -54,7 +54,10 @@ def test_streams(fake: FakeControl, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "streams", "--socket", fake.path)
     assert (code, err) == (0, "")
     head, first, second = out.splitlines()
-    assert head == "NAME    STATE  CODECS    RESOLUTION  FPS      BITRATE  VIEWERS  UP" + head[head.index("UP") + 2 :]
+    assert (
+        head
+        == "NAME    STATE  CODECS    RESOLUTION  FPS      BITRATE  VIEWERS  UP" + head[head.index("UP") + 2 :]
+    )
     assert head.split()[-2:] == ["BY", "WORKER"]
     assert first.split()[:5] == ["live/a", "idle", "H264+AAC", "1280x720", "-"]
     assert second.split()[:8] == ["live/b", "live", "H264+AAC", "1280x720", "25", "2.05", "Mbit/s", "3"]
