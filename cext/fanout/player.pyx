@@ -3,10 +3,10 @@
 from libc.errno cimport EAGAIN, ECONNRESET, EINTR, ENOBUFS, ENOMEM, EPIPE, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
-from flux.cext.arena cimport K_HEADER_BYTES, RING_FLV
-from flux.cext.atomics cimport load_acquire_u64
+from flux.cext.arena cimport K_HEADER_BYTES, K_HEADER_VERSIONS, RING_FLV, header_blob
+from flux.cext.atomics cimport fence_acquire, load_acquire_u64, load_relaxed_u64
 from flux.cext.fanout.websocket cimport (
     K_WS_CONTROL_BYTES, K_WS_HEAD_BYTES, WS_BINARY, WS_BROKEN, WS_GOT_CLOSE, WS_GOT_PING, WS_PONG, ws_close,
     ws_control, ws_event, ws_head, ws_read,
@@ -112,22 +112,40 @@ cdef void player_unblock(player* p, feed* f) noexcept nogil:
         f.blocked -= 1
 
 
+cdef uint64_t _header_version(ring* r, uint64_t pos) noexcept nogil:
+    """The version of the header blob in force at `pos`; 0 when it is not kept any more, or there is none."""
+    cdef uint64_t version = load_acquire_u64(&r.ctl.header_version)
+    cdef uint64_t from_pos
+    cdef header_blob* blob
+    cdef int _n
+    for _n in range(K_HEADER_VERSIONS):
+        blob = &r.headers[version % K_HEADER_VERSIONS]
+        if version == 0 or load_acquire_u64(&blob.version) != version:
+            break
+        from_pos = blob.from_pos
+        fence_acquire()
+        if load_relaxed_u64(&blob.version) != version:
+            break
+        if from_pos <= pos:
+            return version
+        version -= 1
+    return 0
+
+
 cdef int _queue_header(player* p, feed* f, uint64_t pos) noexcept nogil:
-    """The header blob that is valid at `pos`, unless what the player has had so far amounts to the same."""
+    """The header blob that is valid at `pos`, unless it is the one that is in force for the player anyhow."""
     cdef uint8_t header[K_HEADER_BYTES]
-    cdef uint8_t before[K_HEADER_BYTES]
-    cdef int length = ring_header(&f.view, pos, header, K_HEADER_BYTES)
-    cdef int had
+    cdef uint64_t had
+    cdef int length
     cdef int skip = 0
-    if length <= 0:
-        return 0
     if not p.flags & PLAYER_FRESH:
-        # A change of parameters lies in the ring as a record too: what was in force just before the cursor is what it had.
-        had = ring_header(&f.view, p.cursor - 1 if p.cursor else 0, before, K_HEADER_BYTES)
-        if had == length and memcmp(before, header, length) == 0:
+        # A change lies in the ring as a record too: what was in force just before the cursor is what the player has.
+        had = _header_version(&f.view, p.cursor - 1 if p.cursor else 0)
+        if had and had == _header_version(&f.view, pos):
             return 0
         if f.kind == RING_FLV:
             skip = K_FLV_HEAD_BYTES
+    length = ring_header(&f.view, pos, header, K_HEADER_BYTES)
     return _queue_media(p, header + skip, <uint32_t>(length - skip)) if length > skip else 0
 
 

@@ -76,8 +76,6 @@ cdef ws_event _take_head(ws_reader* r) noexcept nogil:
         # The shortest form only (5.2); so nothing that is told to be small needs a second look.
         if r.left < 126 or (length == 127 and r.left < 65536):
             return _break(r, K_CODE_PROTOCOL)
-    if first & K_RESERVED or not r.head[1] & K_MASKED:
-        return _break(r, K_CODE_PROTOCOL)
     if r.opcode >= WS_CLOSE:
         if r.opcode > WS_PONG or not r.final or r.left > K_WS_CONTROL_BYTES:
             return _break(r, K_CODE_PROTOCOL)
@@ -133,7 +131,13 @@ cdef ws_event ws_read(ws_reader* r, const uint8_t* data, uint32_t length, uint32
             r.head[r.have] = data[at]
             r.have += 1
             at += 1
-            if r.have < 2 or r.have < _head_bytes(r):
+            if r.have < 2:
+                continue
+            # Without a mask (5.1) the head would be shorter: look before it is waited for.
+            if r.head[0] & K_RESERVED or not r.head[1] & K_MASKED:
+                used[0] = at
+                return _break(r, K_CODE_PROTOCOL)
+            if r.have < _head_bytes(r):
                 continue
             event = _take_head(r)
             if event == WS_BROKEN:

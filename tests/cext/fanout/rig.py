@@ -40,6 +40,41 @@ def flv_tags(data: bytes) -> list[bytes]:
     return out
 
 
+class Client:
+    """The client's side of a connection, and all that it has read."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.data = bytearray()
+        self.ended = False
+
+    def read(self, limit=1 << 24):
+        """Reads what has come, up to about `limit` bytes; gives the new bytes."""
+        start = len(self.data)
+        while len(self.data) - start < limit:
+            try:
+                data = self.sock.recv(min(limit, 1 << 16))
+            except BlockingIOError:
+                break
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                self.ended = True
+                break
+            self.data += data
+        return bytes(self.data[start:])
+
+    def has(self, length):
+        """Whether `length` bytes have come in all, after reading."""
+        self.read()
+        return len(self.data) >= length
+
+    def is_over(self):
+        """Whether the server has closed, after reading."""
+        self.read()
+        return self.ended
+
+
 class Rig:
     def __init__(self, *, ring_bytes=1 << 16, kind=RING_FLV, process=3, **settings):
         self.arena = Arena.create(
@@ -65,7 +100,7 @@ class Rig:
         self.arena.go_live(self.slot, 1)
         self.ring = Ring(self.arena, self.slot, kind)
         self.ring.active = True
-        self.sockets: list[socket.socket] = []
+        self.clients: list[Client] = []
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
 
     def _on_closed(self, ended):
@@ -74,7 +109,7 @@ class Rig:
             self.closed[serial] = (reason, sent_bytes)
 
     def pair(self, receive_bytes=0, send_bytes=0):
-        """(the server's side, the client's side) of a connection; the client's doesn't block."""
+        """(the server's socket, the client) of a new connection; neither blocks."""
         client = socket.socket()
         if receive_bytes:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
@@ -85,11 +120,11 @@ class Rig:
         if send_bytes:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_bytes)
         client.setblocking(False)
-        self.sockets.append(client)
-        return server, client
+        self.clients.append(Client(client))
+        return server, self.clients[-1]
 
     def join(self, head=HEAD, websocket=False, **buffers):
-        """A new player: (serial, the client's socket)."""
+        """A new player: (serial, client)."""
         server, client = self.pair(**buffers)
         serial = self.fanout.join(
             server.fileno(), self.slot, self.generation, self.kind, head, websocket=websocket
@@ -108,14 +143,29 @@ class Rig:
             assert time.monotonic() < deadline, "it did not happen in time"
             self.reactor.run_once(1000)
 
+    def read_all(self, *players):
+        """Lets each (serial, client) read until it has all that there is, or its player is gone."""
+
+        def done():
+            for _, client in players:
+                client.read()
+            figures = [self.fanout.figures(serial) for serial, _ in players]
+            return all(it is None or it[1] == 0 for it in figures)
+
+        self.until(done)
+        self.turn()
+        for _, client in players:
+            client.read()
+
     def append(self, data, flags=0, **facts):
         self.ring.append(data, flags=flags, **facts)
         self.ring.notify()
 
     def close(self):
         self.fanout.close()
-        for sock in (*self.sockets, self.listener):
-            sock.close()
+        for client in self.clients:
+            client.sock.close()
+        self.listener.close()
         self.reactor.close()
         self.arena.close()
 
@@ -127,29 +177,3 @@ def rig(**settings):
         yield it
     finally:
         it.close()
-
-
-def drain(client, limit=1 << 24):
-    """What has come; b"" alone does not tell an end from nothing: see ended()."""
-    out = bytearray()
-    while len(out) < limit:
-        try:
-            data = client.recv(1 << 16)
-        except BlockingIOError:
-            break
-        except ConnectionResetError:
-            break
-        if not data:
-            break
-        out += data
-    return bytes(out)
-
-
-def ended(client):
-    """Whether the server has closed."""
-    try:
-        return client.recv(1, socket.MSG_PEEK) == b""
-    except BlockingIOError:
-        return False
-    except ConnectionResetError:
-        return True
