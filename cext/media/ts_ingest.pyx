@@ -80,7 +80,8 @@ cdef struct media_track:
     int64_t entry_ticks           # dts of the last that did
     uint64_t tag                  # record of RING_TS in which its newest PES begins
     uint64_t random_access_tag    # of its newest PES with random_access_indicator
-    uint32_t random_access_misses  # of these in a row that were no keyframes; over one: not to be believed
+    uint32_t random_access_run    # access units in a row that have it and are no keyframes
+    bint random_access_distrusted
     uint32_t fps_frames
     int64_t fps_since_ticks
     uint32_t config_bytes
@@ -270,21 +271,22 @@ cdef void measure_rate(media_track* k, int64_t dts_ticks) noexcept nogil:
 cdef bint is_entry(ts_ingest* t, media_track* k, const access_unit* u) noexcept nogil:
     """Whether a player can start at this access unit.
 
-    Gradual refresh has no keyframes at all: there random_access_indicator is believed, unless it is often wrong.
+    Gradual refresh has no keyframes at all: there random_access_indicator is believed, unless every frame has it.
     """
     cdef bint told = u.tag == k.random_access_tag
     if u.key or u.recovery_point:
-        if told:
-            k.random_access_misses = 0
+        k.random_access_run = 0
         return True
-    if not told or k.random_access_misses > 1:
+    if not told:
+        k.random_access_run = 0
         return False
-    if u.dts_ticks - (k.key_ticks if k.info.keyframes else k.first_ticks) >= K_KEYLESS_TICKS:
-        return True
-    k.random_access_misses += k.info.keyframes != 0
-    if k.random_access_misses > 1:
+    k.random_access_run += 1
+    if k.random_access_run > 1 and not k.random_access_distrusted:
+        k.random_access_distrusted = True
         t.counters[C_MEDIA_RANDOM_ACCESS_DISTRUSTED] += 1
-    return False
+    if k.random_access_distrusted:
+        return False
+    return u.dts_ticks - (k.key_ticks if k.info.keyframes else k.first_ticks) >= K_KEYLESS_TICKS
 
 
 cdef void take_video_config(ts_ingest* t, media_track* k, int64_t dts_ticks) noexcept nogil:
@@ -688,6 +690,10 @@ cdef void find_end(ts_ingest* t, ring* r) noexcept nogil:
 cdef void finish(ts_ingest* t, int64_t now_us) noexcept nogil:
     cdef uint32_t i
     t.now_us = now_us
+    # what is left after a loss of sync is believed with fewer sync bytes, as no more come
+    if not t.synced and t.hold_bytes >= K_TS_PACKET_BYTES:
+        t.synced = True
+        read_held(t)
     ts_demux_end(&t.demux)
     for i in range(K_MAX_TRACKS):
         if t.tracks[i].kind == TRACK_VIDEO:
