@@ -85,12 +85,15 @@ class Api:
 
     async def kick(self, request: Request) -> Response:
         session = request.path_params["id"]
-        listed = await self._control.call("sessions")
-        if all(other["id"] != session for other in listed["sessions"]):
+        try:
+            answer = await self._control.call("kick", session=session)
+        except ControlError:
+            listed = await self._control.call("sessions")
+            if any(other["id"] == session for other in listed["sessions"]):
+                raise
             raise not_found(
                 f"there is no session {session}", "GET /api/v1/sessions lists those that are there"
-            )
-        answer = await self._control.call("kick", session=session)
+            ) from None
         self._control.forget()
         return JSONResponse(answer)
 

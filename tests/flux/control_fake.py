@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-Answer = dict[str, Any] | Exception | Callable[..., dict[str, Any]]
+Answer = dict[str, Any] | Exception | Callable[..., dict[str, Any] | Exception]
 
 SINCE = "2026-01-02T03:04:05.000+00:00"
 VIDEO = {

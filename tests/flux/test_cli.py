@@ -16,11 +16,6 @@ from tests.flux.control_fake import FakeControl, session, status, stream
 
 @pytest.fixture
 def fake(tmp_path: Path) -> Iterator[FakeControl]:
-    def kick(session: str) -> dict[str, int]:
-        if session != "w0-000001":
-            raise RuntimeError
-        return {"kicked": 1}
-
     answers = {
         "status": status(),
         "streams": {"streams": [stream("live/b"), stream("live/a", "idle", bitrate_bps=None, fps=None)]},

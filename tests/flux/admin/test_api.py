@@ -23,8 +23,8 @@ from tests.flux.control_fake import FakeControl, process, session, status, strea
 HERE = "http://127.0.0.1:8081"
 
 
-def kick(session: str) -> dict[str, Any]:
-    return {"kicked": 1}
+def kick(session: str) -> dict[str, Any] | Exception:
+    return {"kicked": 1} if session == "w0-000002" else RuntimeError("there is none")
 
 
 @pytest.fixture
