@@ -21,6 +21,11 @@ K_INTERVALS_MS = (0, 20, 40, 350)
 K_PLAYERS = (100, 500, 1000, 2000)
 K_JOINS_A_SECOND = 1000
 K_STREAM = "live/bench"
+K_LIMITS = (
+    ("CPU, times the raw limit", "Flux / raw", 1.3),
+    ("user memory a player, bytes", "bytes a player", 4096),
+    ("players without every byte", "faults", 0),
+)
 
 
 def _players(port: int, path: str, count: int, *more: object) -> Program:
@@ -121,9 +126,16 @@ def run(quick: bool) -> dict[str, Any]:
             )
         if row["faults"]:
             notes.append(f"{where} players were lost, behind or given other bytes: {row['faults']} in all")
+    limits = [
+        (f"fan-out, {row['players']} players at {row['interval ms']} ms: {what}", most, row[column])
+        for row in rows
+        if row["players"] == 1000
+        for what, column, most in K_LIMITS
+    ]
     return {
         "title": "Fan-out: one stream of 2 Mbit/s to HTTP-FLV players",
         "rows": rows,
+        "limits": limits,
         "notes": [
             "CPU s/Gbit: user and system time of the process that sends, a Gbit of what players received; "
             f"median of {repeats}, server and raw loop in turns. The server's includes ingest and muxing.",

@@ -2,7 +2,8 @@
 
 A scenario is a module of this package with `run(quick: bool) -> dict`: `title`, `rows` (a list of dicts with
 the same keys), `notes` (a list of lines), and optionally `plots`, a list of dicts: `title`, `x`, `y` (column
-names), `by` (the column that tells the lines apart) and `log` (true for a logarithmic x axis).
+names), `by` (the column that tells the lines apart) and `log` (true for a logarithmic x axis); and `limits`, a
+list of (what, most that is allowed, measured), which the report shows first.
 """
 
 from __future__ import annotations
@@ -62,6 +63,15 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
+def limits(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was measured against what is promised, of all scenarios, as rows of a table."""
+    return [
+        {"what": what, "at most": most, "measured": measured, "holds": "yes" if measured <= most else "NO"}
+        for result in results.values()
+        for what, most, measured in result.get("limits", [])
+    ]
+
+
 def draw(result: dict[str, Any], plot: dict[str, Any], path: Path) -> None:
     import matplotlib
 
@@ -96,6 +106,8 @@ def write(results: dict[str, dict[str, Any]], folder: Path) -> Path:
         "",
     ]
     lines += [table([dict(zip(("what", "value"), pair, strict=True)) for pair in machine()]), ""]
+    if checked := limits(results):
+        lines += ["## Limits", "", table(checked), ""]
     for name, result in results.items():
         lines += [f"## {result['title']}", "", table(result["rows"]), ""]
         for number, plot in enumerate(result.get("plots", [])):

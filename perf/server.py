@@ -100,7 +100,7 @@ class FluxServer:
 
     def call(self, method: str, **params: Any) -> Any:
         """A call to its control socket. Raises ControlError."""
-        return ControlClient(self.control_path).call(method, **params)
+        return ControlClient(str(self.control_path)).call(method, **params)
 
     def worker_pids(self) -> list[int]:
         return [one["pid"] for one in self.call("status")["processes"] if one["name"].startswith("worker")]
@@ -132,13 +132,14 @@ class FluxServer:
         return self.log_path.read_text(errors="replace")
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """The log's lines; one that is no JSON counts as an error of its own."""
+        """The log's lines. One that is no JSON is kept as an event; a traceback counts as an error."""
         lines = []
         for line in self.log().splitlines():
             try:
                 lines.append(dict(json.loads(line)))
             except ValueError:
-                lines.append({"level": "error", "event": line})
+                level = "error" if line.startswith("Traceback") else "info"
+                lines.append({"level": level, "event": line})
         return lines
 
     def stop(self, within_s: float = 20.0) -> None:

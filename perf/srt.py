@@ -232,6 +232,10 @@ def run(quick: bool) -> dict[str, Any]:
     return {
         "title": "SRT: ingest and play, Flux and libsrt",
         "rows": rows,
+        "limits": [
+            (f"SRT {row['what']}, {row['load']}: CPU, times libsrt's", row["limit"], row["Flux / libsrt"])
+            for row in rows
+        ],
         "notes": [
             "CPU s/Gbit: user and system time of the process on the measured CPU, all its threads, "
             f"a Gbit of payload; median of {repeats}, in turns. Flux's ingest includes demuxing, "

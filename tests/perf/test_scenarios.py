@@ -63,9 +63,26 @@ def test_report(tmp_path):
     rows = [{"x": 1, "y": 2.5, "by": "a"}, {"x": 10, "y": 3.5, "by": "a"}, {"x": 1, "y": 1.5, "by": "b"}]
     plots = [{"title": "A plot", "x": "x", "y": "y", "by": "by", "log": True}]
     text = report.write(
-        {"some": {"title": "Some", "rows": rows, "notes": ["A note."], "plots": plots}}, tmp_path
+        {
+            "some": {
+                "title": "Some",
+                "rows": rows,
+                "notes": ["A note."],
+                "plots": plots,
+                "limits": [("one", 2, 1.5), ("two", 2, 3)],
+            }
+        },
+        tmp_path,
     ).read_text()
-    for part in ("## Some", "| 10 | 3.5 | a |", "![A plot](some-0.svg)", "- A note.", "| processor |"):
+    for part in (
+        "| one | 2 | 1.5 | yes |",
+        "| two | 2 | 3 | NO |",
+        "## Some",
+        "| 10 | 3.5 | a |",
+        "![A plot](some-0.svg)",
+        "- A note.",
+        "| processor |",
+    ):
         assert part in text
     assert (tmp_path / "some-0.svg").stat().st_size > 1000
     assert (tmp_path / "report.json").exists()
