@@ -60,8 +60,8 @@ class _Publisher:
     def __init__(self, publication: Publication) -> None:
         self.publication = publication
 
-    def end(self, reason: str, facts: dict[str, Any]) -> None:
-        self.publication.end(reason, **facts)
+    def end(self, reason: str) -> None:
+        self.publication.end(reason)
 
 
 class _Player:
@@ -75,9 +75,9 @@ class _Player:
         self.slot = ref.slot
         self.generation = ref.generation
 
-    def end(self, reason: str, facts: dict[str, Any]) -> None:
+    def end(self, reason: str) -> None:
         self.service.player_gone(self.slot, self.generation)
-        self.service.context.sessions.end(self.session, reason, self.session.figures().get("bytes"), **facts)
+        self.service.context.sessions.end(self.session, reason, self.session.figures().get("bytes"))
 
 
 class SrtService:
@@ -157,10 +157,12 @@ class SrtService:
         if self._driver is None:
             return
         self.stop_accepting()
-        for id in list(self._connections):
-            self._close(id, "stopped")
+        for id in self._connections:
+            self._endpoint.close(id, _now_us())
         self._driver.turn()
         self._driver.close()
+        for id in list(self._connections):
+            self._end(id, "stopped")
 
     # What the endpoint tells.
 
@@ -213,7 +215,7 @@ class SrtService:
         )
         self._connections[id] = _Publisher(publication)
         self._endpoint.attach_sink(id, publication.sink)
-        self._endpoint.accept(id, _now_us())
+        self._accept(id)
 
     def _play(self, id: int, peer: str, wanted: StreamId) -> None:
         ref = self.context.streams.find(wanted.name)
@@ -254,8 +256,8 @@ class SrtService:
         )
         self._connections[id] = _Player(self, session, ref)
         self._player_comes(ref.slot, ref.generation)
-        self._endpoint.attach_source(id, ring)
-        self._endpoint.accept(id, _now_us())
+        self._endpoint.attach_source(id, ring, _now_us())
+        self._accept(id)
 
     def _player_comes(self, slot: int, generation: int) -> None:
         key = (slot, generation)
@@ -274,23 +276,48 @@ class SrtService:
             if not left:
                 self.context.arena.want(slot, K_RING_TS, False)
 
+    def _accept(self, id: int) -> None:
+        """The caller may have given up meanwhile; its "closed" was read, or comes next."""
+        if not self._endpoint.accept(id, _now_us()):
+            self._end(id, "gone before it was answered")
+
     def _figures(self, id: int) -> dict[str, Any]:
-        return dict(self._endpoint.stats(id))
+        """Of a session, as Session.figures: what arrived for a publisher, what was sent for a player."""
+        stats = self._endpoint.stats(id)
+        connection = self._connections.get(id)
+        if not stats:
+            return {}
+        if isinstance(connection, _Player):
+            return {
+                "bytes": stats["sent_bytes"],
+                "rtt_ms": stats["rtt_ms"],
+                "latency_ms": stats["send_latency_ms"],
+                "retransmitted_pkts": stats["sent_again_pkts"],
+                "dropped_pkts": stats["too_late_pkts"],
+                "lapped": stats["lapped"],
+            }
+        return {
+            "bytes": stats["received_bytes"],
+            "rtt_ms": stats["rtt_ms"],
+            "latency_ms": stats["receive_latency_ms"],
+            "lost_pkts": stats["received_lost_pkts"],
+            "retransmitted_pkts": stats["received_again_pkts"],
+            "dropped_pkts": stats["skipped_pkts"],
+        }
 
     # Ends.
 
     def _close_now(self, id: int, reason: str) -> None:
-        self._close(id, reason)
-        self._driver.turn()
-
-    def _close(self, id: int, reason: str) -> None:
+        """The turn also flushes the sink, which must not be fed once its publication has ended."""
         self._endpoint.close(id, _now_us())
+        self._driver.turn()
         self._end(id, reason)
 
     def _end(self, id: int, reason: str) -> None:
-        connection = self._connections.pop(id, None)
+        connection = self._connections.get(id)
         if connection is not None:
-            connection.end(reason, {})
+            connection.end(reason)
+            del self._connections[id]
 
     def _reject(self, id: int, code: int, peer: str = "", reason: str = "", stream_id: str = "") -> None:
         self.context.counters.add(_COUNTERS[code])

@@ -1,0 +1,186 @@
+"""The driver: two endpoints of ours, and libsrt's tool, over loopback."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from flux.cext.counters import NAMES
+from flux.cext.reactor import Reactor
+from flux.cext.srt.endpoint import Endpoint
+from flux.cext.udp.srt_client import CollectingSink, SendingSink
+from flux.cext.udp.srt_driver import SrtDriver
+
+from tests.flux.srt.peers import PACKET, PAYLOAD, bound_socket, end, live_transmit, now_us, numbered, until
+
+NUMBERS = {name: number for number, (name, _) in NAMES.items()}
+
+
+class Side:
+    """An endpoint with its socket and driver; a listener accepts everybody and collects."""
+
+    def __init__(self, reactor: Reactor, host: str = "127.0.0.1", **options: Any) -> None:
+        self.sock = bound_socket(host)
+        self.address = self.sock.getsockname()[:2]
+        self.counters = np.zeros(512, np.uint64)
+        self.endpoint = Endpoint(0, self.counters, latency_ms=60)
+        self.driver = SrtDriver(
+            self.sock, reactor, self.endpoint, self.on_events, self.counters, buffer_bytes=4 << 20, **options
+        )
+        self.sinks: dict[int, CollectingSink] = {}
+        self.connected: list[int] = []
+        self.closed: dict[int, str] = {}
+        self.stream_ids: list[str] = []
+
+    def on_events(self) -> None:
+        while (event := self.endpoint.next_event()) is not None:
+            if event[0] == "request":
+                self.stream_ids.append(event[3])
+                self.sinks[event[1]] = CollectingSink()
+                self.endpoint.attach_sink(event[1], self.sinks[event[1]])
+                self.endpoint.accept(event[1], now_us())
+            elif event[0] == "connected":
+                self.connected.append(event[1])
+            else:
+                self.closed[event[1]] = event[2]
+        self.driver.turn()
+
+    def count(self, name: str) -> int:
+        return int(self.counters[NUMBERS[f"flux_udp_{name}"]])
+
+    def connect(self, reactor: Reactor, listener: Side, stream_id: str = "publish:x") -> int:
+        id = self.endpoint.connect(listener.address, stream_id, now_us(), latency_ms=60)
+        self.driver.turn()
+        until(reactor, lambda: id in self.connected)
+        return id
+
+    def close(self) -> None:
+        self.driver.close()
+        self.sock.close()
+
+
+@pytest.mark.parametrize("options", [{}, {"gso": False, "gro": False}, {"poll_interval_us": 0}])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_all_bytes_arrive(host: str, options: dict[str, Any]) -> None:
+    reactor = Reactor()
+    near, far = Side(reactor, host, **options), Side(reactor, host, **options)
+    try:
+        sink = SendingSink(near.endpoint, near.connect(reactor, far))
+        assert far.stream_ids == ["publish:x"]
+        (collected,) = far.sinks.values()
+        data = numbered(7 * 500)
+        for at in range(0, len(data), PAYLOAD * 20):
+            for start in range(at, at + PAYLOAD * 20, PAYLOAD):
+                sink.deliver(data[start : start + PAYLOAD], now_us())
+            near.driver.turn()
+            reactor.run_once(2000)
+        until(reactor, lambda: len(collected) == len(data))
+        assert collected.take() == data
+        assert sink.refused_pkts == 0
+        assert sink.sent_bytes == len(data)
+        assert far.count("kernel_drops_total") == 0
+    finally:
+        near.close()
+        far.close()
+
+
+def test_load_brings_the_tick_and_quiet_ends_it() -> None:
+    reactor = Reactor()
+    near, far = Side(reactor), Side(reactor, poll_interval_us=2000)
+    try:
+        sink = SendingSink(near.endpoint, near.connect(reactor, far))
+        (collected,) = far.sinks.values()
+        sent = 0
+
+        def feed() -> bool:
+            nonlocal sent
+            sink.deliver(numbered(7, sent), now_us())
+            near.driver.turn()
+            sent += 7
+            return far.driver.ticking
+
+        until(reactor, feed)
+        assert far.count("ticking") == 1
+        wakes, received = far.count("wakes_total"), far.count("datagrams_in_total")
+        until(reactor, lambda: feed() and far.count("datagrams_in_total") > received + 100)
+        assert far.count("wakes_total") == wakes
+        assert far.count("ticks_total") > 0
+        until(reactor, lambda: len(collected) == sent * PACKET)
+        until(reactor, lambda: not far.driver.ticking)
+        assert far.count("ticking") == 0
+        sink.deliver(numbered(7, sent), now_us())
+        near.driver.turn()
+        until(reactor, lambda: len(collected) == (sent + 7) * PACKET)
+        assert far.count("wakes_total") > wakes
+        assert collected.take() == numbered(sent + 7)
+    finally:
+        near.close()
+        far.close()
+
+
+def test_many_connections_share_one_socket() -> None:
+    reactor = Reactor()
+    near, far = Side(reactor), Side(reactor)
+    try:
+        sinks = [SendingSink(near.endpoint, near.connect(reactor, far, f"publish:{n}")) for n in range(20)]
+        sends = near.count("sends_total")
+        for n in range(10):
+            for k, sink in enumerate(sinks):
+                sink.deliver(numbered(7, 1000 * k + 7 * n), now_us())
+            near.driver.turn()
+        until(reactor, lambda: all(len(sink) == 70 * PACKET for sink in far.sinks.values()))
+        assert far.stream_ids == [f"publish:{n}" for n in range(20)]
+        assert [sink.take() for sink in far.sinks.values()] == [numbered(70, 1000 * k) for k in range(20)]
+        assert near.count("sends_total") - sends < 200
+    finally:
+        near.close()
+        far.close()
+
+
+def test_a_closed_driver_is_silent() -> None:
+    reactor = Reactor()
+    near, far = Side(reactor), Side(reactor)
+    far.driver.close()
+    far.driver.close()
+    near.endpoint.connect(far.address, "x", now_us())
+    near.driver.turn()
+    until(reactor, lambda: near.count("datagrams_out_total") >= 2)
+    assert far.count("datagrams_in_total") == 0
+    assert reactor.timers == 1
+    near.close()
+    assert reactor.timers == 0
+    far.sock.close()
+
+
+@pytest.mark.interop
+def test_libsrt_publishes() -> None:
+    reactor = Reactor()
+    far = Side(reactor)
+    data = numbered(7 * 1000)
+    process = live_transmit("file://con", f"srt://127.0.0.1:{far.address[1]}?streamid=publish:x&latency=60")
+    done = threading.Event()
+
+    def feed() -> None:
+        assert process.stdin is not None
+        for at in range(0, len(data), PAYLOAD * 20):
+            process.stdin.write(data[at : at + PAYLOAD * 20])
+            process.stdin.flush()
+            done.wait(0.01)
+
+    feeder = threading.Thread(target=feed)
+    try:
+        until(reactor, lambda: far.sinks)
+        feeder.start()
+        (sink,) = far.sinks.values()
+        until(reactor, lambda: len(sink) == len(data))
+        assert sink.take() == data
+        assert far.stream_ids == ["publish:x"]
+        end(process)
+        until(reactor, lambda: far.closed)
+    finally:
+        done.set()
+        end(process)
+        feeder.join()
+        far.close()

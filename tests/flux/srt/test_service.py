@@ -1,0 +1,262 @@
+"""The SRT service with our own clients and libsrt's, on a worker's real registry."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flux.errors import FluxError
+from flux.srt.client import SrtRefusedError, play, publish_file
+from tests.flux.srt.peers import CLIP, Worker, end, eventually, live_transmit
+
+HOSTS = ["127.0.0.1", "::1"]
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(test())
+
+
+async def in_thread(what: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    return await asyncio.to_thread(what, *arguments, **options)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_our_publisher_to_our_player(host: str) -> None:
+    async def test() -> None:
+        async with Worker(host) as worker:
+            bracketed = f"[{host}]" if ":" in host else host
+            publish = worker.url("publish:live/cam1", bracketed)
+            read = worker.url("read:live/cam1", bracketed)
+            publisher = asyncio.create_task(in_thread(publish_file, CLIP, publish, duration_s=3.0, loop=True))
+            await eventually(lambda: len(worker.sessions) == 1)
+            out = io.BytesIO()
+            await in_thread(play, read, out, duration_s=1.5)
+            await publisher
+            await eventually(lambda: len(worker.sessions) == 0)
+            data = out.getvalue()
+            assert len(data) > 50_000
+            assert len(data) % 188 == 0
+            assert set(data[::188]) == {0x47}
+            (stream,) = worker.arena.streams()
+            assert stream["state"] == "idle"
+            assert stream["ts_errors"] == 0
+            assert worker.counters.get("flux_srt_requests_total") == 2
+
+    run(test)
+
+
+def test_sessions_tell_their_figures_and_can_be_kicked() -> None:
+    async def test() -> None:
+        async with Worker() as worker:
+            publish, read = worker.url("publish:live/cam1"), worker.url("read:live/cam1")
+            publisher = asyncio.create_task(in_thread(publish_file, CLIP, publish, loop=True))
+            await eventually(lambda: len(worker.sessions) == 1)
+            player = asyncio.create_task(in_thread(play, read, io.BytesIO()))
+            await eventually(lambda: len(worker.sessions) == 2)
+            await eventually(lambda: all(session["bytes"] > 10_000 for session in worker.described()))
+            sending, reading = worker.described()
+            assert (sending["role"], reading["role"]) == ("publish", "read")
+            for session in (sending, reading):
+                assert session["protocol"] == "srt"
+                assert session["stream"] == "live/cam1"
+                assert session["peer"].startswith("127.0.0.1:")
+                assert session["latency_ms"] == 120
+                assert session["rtt_ms"] >= 0
+                assert session["lost_pkts"] == session["dropped_pkts"] == 0
+            assert worker.arena.slot(0)["viewers"] == 1
+            assert worker.arena.slot(0)["rings"]["ts"]["wanted"] == 1
+            assert worker.sessions.kick(reading["id"])
+            await player
+            assert worker.arena.slot(0)["viewers"] == 0
+            assert worker.arena.slot(0)["rings"]["ts"]["wanted"] == 0
+            assert worker.sessions.kick(sending["id"])
+            with pytest.raises(FluxError, match="ended the connection"):
+                await publisher
+            await eventually(lambda: worker.arena.slot(0)["state"] == "idle")
+
+    run(test)
+
+
+REFUSALS = [
+    ("#!::r=live/cam1,m=bidirectional", 1405, "flux_srt_refused_mode_total"),
+    ("#!::r=live/cam1,t=file", 1415, "flux_srt_refused_mode_total"),
+    ("", 1400, "flux_srt_refused_stream_id_total"),
+    ("write:x", 1400, "flux_srt_refused_stream_id_total"),
+    ("read:nobody", 1404, "flux_srt_refused_not_found_total"),
+]
+
+
+def test_refusals_tell_why() -> None:
+    async def test() -> None:
+        async with Worker(streams={"wait_ms": 0}) as worker:
+            for stream_id, code, counter in REFUSALS:
+                before = worker.counters.get(counter)
+                with pytest.raises(SrtRefusedError) as caught:
+                    await in_thread(play, worker.url(stream_id), io.BytesIO())
+                assert caught.value.code == code, stream_id
+                assert caught.value.cure
+                assert worker.counters.get(counter) == before + 1
+
+    run(test)
+
+
+def test_a_taken_name_is_refused() -> None:
+    async def test() -> None:
+        async with Worker() as worker:
+            url = worker.url("publish:live/cam1")
+            first = asyncio.create_task(in_thread(publish_file, CLIP, url, duration_s=1.0))
+            await eventually(lambda: len(worker.sessions) == 1)
+            with pytest.raises(SrtRefusedError, match="1409"):
+                await in_thread(publish_file, CLIP, url)
+            await first
+            assert worker.counters.get("flux_srt_refused_taken_total") == 1
+
+    run(test)
+
+
+def test_a_player_that_comes_first_waits() -> None:
+    async def test() -> None:
+        async with Worker() as worker:
+            out = io.BytesIO()
+            player = asyncio.create_task(in_thread(play, worker.url("read:live/cam1"), out, duration_s=2.0))
+            await eventually(lambda: worker.counters.get("flux_srt_requests_total") == 1)
+            assert len(worker.sessions) == 0
+            await in_thread(publish_file, CLIP, worker.url("publish:live/cam1"), duration_s=1.5)
+            await player
+            assert len(out.getvalue()) > 50_000
+
+    run(test)
+
+
+def test_a_player_that_waits_in_vain_is_told_before_it_gives_up() -> None:
+    async def test() -> None:
+        async with Worker(srt={"handshake_timeout_ms": 1000}) as worker:
+            with pytest.raises(SrtRefusedError, match="1404"):
+                await in_thread(play, worker.url("read:live/cam1") + "&connect_timeout=1000", io.BytesIO())
+
+    run(test)
+
+
+def test_draining_refuses_newcomers_and_keeps_the_others() -> None:
+    async def test() -> None:
+        async with Worker() as worker:
+            url = worker.url("publish:live/cam1")
+            first = asyncio.create_task(in_thread(publish_file, CLIP, url, duration_s=1.5))
+            await eventually(lambda: len(worker.sessions) == 1)
+            waiting = asyncio.create_task(in_thread(play, worker.url("read:live/other"), io.BytesIO()))
+            await eventually(lambda: worker.counters.get("flux_srt_requests_total") == 2)
+            worker.service.stop_accepting()
+            with pytest.raises(SrtRefusedError, match="1503"):
+                await waiting
+            with pytest.raises(SrtRefusedError, match="1503"):
+                await in_thread(play, worker.url("read:live/cam1"), io.BytesIO())
+            assert len(worker.sessions) == 1
+            await first
+            assert worker.counters.get("flux_srt_refused_draining_total") == 2
+
+    run(test)
+
+
+def test_closing_tells_the_peers() -> None:
+    async def test() -> None:
+        async with Worker() as worker:
+            publisher = asyncio.create_task(
+                in_thread(publish_file, CLIP, worker.url("publish:live/cam1"), loop=True)
+            )
+            await eventually(lambda: len(worker.sessions) == 1)
+            await worker.service.close()
+            with pytest.raises(FluxError, match="ended the connection"):
+                await asyncio.wait_for(publisher, 2)
+
+    run(test)
+
+
+def test_a_stream_that_is_freed_ends_its_players() -> None:
+    async def test() -> None:
+        async with Worker() as worker:
+            publish, read = worker.url("publish:live/cam1"), worker.url("read:live/cam1")
+            publisher = asyncio.create_task(in_thread(publish_file, CLIP, publish, duration_s=1.0))
+            await eventually(lambda: len(worker.sessions) == 1)
+            player = asyncio.create_task(in_thread(play, read, io.BytesIO()))
+            await eventually(lambda: len(worker.sessions) == 2)
+            await publisher
+            await eventually(lambda: worker.arena.slot(0)["state"] == "idle")
+            worker.arena.retire(0)
+            await player
+            await eventually(lambda: len(worker.sessions) == 0)
+
+    run(test)
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("stream_id", ["publish:live/cam1", "#!::r=live/cam1,m=publish"])
+def test_libsrt_publishes_and_plays(stream_id: str) -> None:
+    data = CLIP.read_bytes()
+    data = data[: len(data) // 1316 * 1316]
+
+    def feed(pipe: Any, done: threading.Event) -> None:
+        """About ten times as fast as it plays."""
+        for at in range(0, len(data), 1316 * 20):
+            pipe.write(data[at : at + 1316 * 20])
+            pipe.flush()
+            done.wait(0.02)
+        done.wait(1.0)
+
+    async def test() -> None:
+        done = threading.Event()
+        async with Worker(streams={"wait_ms": 2000}) as worker:
+            player = live_transmit(worker.url("read:live/cam1"), "file://con")
+            publisher = live_transmit("file://con", worker.url(stream_id))
+            taken = bytearray()
+            taker = asyncio.create_task(in_thread(take, player.stdout, taken))
+            await eventually(lambda: len(worker.sessions) == 2)
+            await in_thread(feed, publisher.stdin, done)
+            slot = worker.arena.slot(0)
+            await eventually(lambda: worker.arena.slot(0)["bytes_in"] == len(data))
+            assert slot["ts_errors"] == 0
+            await eventually(lambda: data.endswith(bytes(taken[-1316:])) and len(taken) > len(data) // 2)
+            done.set()
+            end(publisher)
+            end(player)
+            await taker
+            assert data.endswith(taken[-1316 * 100 :])
+
+    run(test)
+
+
+def take(pipe: Any, out: bytearray) -> None:
+    while data := pipe.read1(65536):
+        out += data
+
+
+def test_files_and_urls_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "text.ts").write_text("no MPEG-TS " * 1000)
+    url = "srt://127.0.0.1:9?streamid=publish:x"
+    for path in (tmp_path / "none.ts", tmp_path / "text.ts"):
+        with pytest.raises(FluxError, match=path.name) as caught:
+            publish_file(path, url)
+        assert caught.value.exit_code == 2
+    with pytest.raises(FluxError, match="other direction"):
+        publish_file(CLIP, "srt://127.0.0.1:9?streamid=read:x")
+
+
+def test_nobody_listens() -> None:
+    from tests.flux.srt.peers import bound_socket
+
+    with bound_socket() as sock:
+        port = sock.getsockname()[1]
+    with pytest.raises(FluxError, match="connection refused"):
+        play(f"srt://127.0.0.1:{port}?streamid=read:x", io.BytesIO())
+
+
+def test_nobody_answers() -> None:
+    from tests.flux.srt.peers import bound_socket
+
+    with bound_socket() as sock, pytest.raises(FluxError, match="no answer within 300 ms"):
+        play(f"srt://127.0.0.1:{sock.getsockname()[1]}?streamid=read:x&connect_timeout=300", io.BytesIO())
