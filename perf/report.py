@@ -2,8 +2,8 @@
 
 A scenario is a module of this package with `run(quick: bool) -> dict`: `title`, `rows` (a list of dicts with
 the same keys), `notes` (a list of lines), and optionally `plots`, a list of dicts: `title`, `x`, `y` (column
-names), `by` (the column that tells the lines apart) and `log` (true for a logarithmic x axis); and `limits`, a
-list of (what, most that is allowed, measured), which the report shows first.
+names), `by` (the column that tells the lines apart) and `log` (true for a logarithmic x axis); and `limits`:
+(what, most that is allowed, measured), which the report shows first.
 """
 
 from __future__ import annotations
