@@ -10,8 +10,8 @@ from flux.cext.arena cimport (
     K_HEADER_BYTES, K_HEADER_VERSIONS, SLOT_FREE, arena_punch, arena_ring_doorbells, arena_slot, arena_window,
 )
 from flux.cext.atomics cimport (
-    fence_acquire, fence_release, fence_seq, load_acquire_u32, load_acquire_u64, load_relaxed_u64, or_seq_u32,
-    store_release_u64,
+    and_seq_u64, fence_acquire, fence_release, fence_seq, load_acquire_u32, load_acquire_u64, load_relaxed_u64,
+    or_seq_u32, or_seq_u64, store_release_u64,
 )
 
 RECORD = np.dtype([
@@ -329,6 +329,14 @@ cdef class Ring:
     def notify(self):
         """Ring the doorbells of subscribed processes."""
         ring_notify(&self.view)
+
+    def subscribe(self, bint wanted=True):
+        """Have this process's doorbell rung after each batch of commits, or no more."""
+        cdef uint64_t bit = <uint64_t>1 << self.arena.view.process
+        if wanted:
+            or_seq_u64(&self.view.ctl.subscribers, bit)
+        else:
+            and_seq_u64(&self.view.ctl.subscribers, ~bit)
 
     def restart(self):
         """Empty the ring and give its pages back."""
