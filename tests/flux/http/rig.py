@@ -10,7 +10,9 @@ import time
 import uvloop
 from flux.cext.arena import Arena
 from flux.cext.fanout.fanout import RING_FLV, RING_TS
-from flux.cext.reactor import Reactor
+from flux.cext.media.hls import HlsReader
+from flux.cext.media.hls_pump import HlsPump
+from flux.cext.reactor import Reactor, monotonic_us
 from flux.cext.ring import Ring
 
 from flux.config.schema import Config
@@ -20,11 +22,12 @@ from flux.streams.context import WorkerContext
 from flux.streams.registry import StreamRegistry
 from flux.streams.session import SessionTable
 
-KEY = 1
+KEY, VIDEO = 1, 2
+S = 90_000  # ticks a second
 
 
 class Stream:
-    """A stream that nobody but the test publishes; its FLV and TS rings."""
+    """A stream that nobody but the test publishes: its FLV and TS rings, and its segmenter."""
 
     def __init__(self, arena, name):
         self.arena = arena
@@ -33,10 +36,40 @@ class Stream:
         self.flv = Ring(arena, self.slot, RING_FLV)
         self.ts = Ring(arena, self.slot, RING_TS)
         self.flv.active = self.ts.active = True
+        self.segments = HlsReader(arena, self.slot)
+
+        self.pump = HlsPump(
+            arena,
+            self.slot,
+            arena.my_counters,
+            segment_ticks=2 * S,
+            max_segment_ticks=10 * S,
+            linger_us=60_000_000,
+        )
+        self.frames = 0
 
     def append(self, ring, data, flags=0):
         ring.append(data, flags=flags)
         ring.notify()
+
+    def play(self, gops, pkts=20):
+        """TS of so many GOPs of 2 s; a segment is there when the next one begins."""
+        for _ in range(gops * 4):
+            self.frames += 1
+            head = b"\x47\x01\x00\x10" + self.frames.to_bytes(4, "big")
+            self.ts.append(
+                (head + bytes(180)) * pkts,
+                dts=self.frames * S // 2,
+                flags=VIDEO | (KEY if self.frames % 4 == 1 else 0),
+                arrival_us=monotonic_us(),
+            )
+            self.pump.run(monotonic_us())
+        self.ts.notify()
+
+    def die(self):
+        """Its grace time is over."""
+        self.arena.go_idle(self.slot, 0)
+        self.arena.retire(self.slot)
 
 
 class Rig:
@@ -58,6 +91,7 @@ class Rig:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.address = self.listener.getsockname()
         self.url = f"http://127.0.0.1:{self.address[1]}"
+        self.writers = []
         asyncio.get_running_loop().add_reader(self.reactor.fd, self.reactor.run_once)
         self.service = HttpService(self.listener, self.context)
         self.service.start()
@@ -73,10 +107,13 @@ class Rig:
         reader, writer = await self.connect()
         lines = [f"{method} {path} HTTP/1.1", "Host: test", *headers]
         writer.write("\r\n".join([*lines, "", ""]).encode())
+        self.writers.append(writer)  # a writer that nobody holds closes its connection
         return reader, writer
 
     async def close(self):
         await self.service.close()
+        for writer in self.writers:
+            writer.close()
         asyncio.get_running_loop().remove_reader(self.reactor.fd)
         self.listener.close()
         self.reactor.close()
