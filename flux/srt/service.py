@@ -60,8 +60,9 @@ class _Publisher:
     def __init__(self, publication: Publication) -> None:
         self.publication = publication
 
-    def end(self, reason: str) -> None:
-        self.publication.end(reason)
+    def end(self, reason: str, facts: dict[str, Any]) -> None:
+        facts.pop("bytes", None)  # the publication tells them itself
+        self.publication.end(reason, **facts)
 
 
 class _Player:
@@ -75,9 +76,9 @@ class _Player:
         self.slot = ref.slot
         self.generation = ref.generation
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: str, facts: dict[str, Any]) -> None:
         self.service.player_gone(self.slot, self.generation)
-        self.service.context.sessions.end(self.session, reason, self.session.figures().get("bytes"))
+        self.service.context.sessions.end(self.session, reason, facts.pop("bytes", None), **facts)
 
 
 class SrtService:
@@ -199,6 +200,7 @@ class SrtService:
             self._reject(id, K_OVERLOAD, peer, str(error), text)
         except Exception:
             log.exception("srt_request_failed", peer=peer, stream_id=ascii(text[:100]))
+            self._end(id, "failed")
             self._reject(id, K_INTERNAL_ERROR)
 
     def _on_closed(self, id: int, reason: str) -> None:
@@ -238,6 +240,7 @@ class SrtService:
             self._refuse_waiting(id, K_OVERLOAD, peer, str(error))
         except Exception:
             log.exception("srt_request_failed", peer=peer, stream=wanted.name)
+            self._end(id, "failed")
             self._refuse_waiting(id, K_INTERNAL_ERROR, peer, "failed")
         self._driver.turn()
 
@@ -256,7 +259,7 @@ class SrtService:
         )
         self._connections[id] = _Player(self, session, ref)
         self._player_comes(ref.slot, ref.generation)
-        self._endpoint.attach_source(id, ring, _now_us())
+        self._endpoint.attach_source(id, ring)
         self._accept(id)
 
     def _player_comes(self, slot: int, generation: int) -> None:
@@ -316,7 +319,7 @@ class SrtService:
     def _end(self, id: int, reason: str) -> None:
         connection = self._connections.get(id)
         if connection is not None:
-            connection.end(reason)
+            connection.end(reason, self._figures(id))
             del self._connections[id]
 
     def _reject(self, id: int, code: int, peer: str = "", reason: str = "", stream_id: str = "") -> None:

@@ -68,7 +68,7 @@ def test_sessions_tell_their_figures_and_can_be_kicked() -> None:
                 assert session["peer"].startswith("127.0.0.1:")
                 assert session["latency_ms"] == 120
                 assert session["rtt_ms"] >= 0
-                assert session["lost_pkts"] == session["dropped_pkts"] == 0
+                assert session["retransmitted_pkts"] == session["dropped_pkts"] == 0
             assert worker.arena.slot(0)["viewers"] == 1
             assert worker.arena.slot(0)["rings"]["ts"]["wanted"] == 1
             assert worker.sessions.kick(reading["id"])
