@@ -67,6 +67,7 @@ cdef struct flv_pump:
     bint running
     bint wrote                    # since doorbells were rung
     uint32_t tracks_version
+    uint64_t first_rec            # of this publisher in RING_FRAME
     lane lanes[2]
 
 
@@ -274,15 +275,17 @@ cdef void pump_records(flv_pump* p) noexcept nogil:
             has_audio = seek(p, a, &audio)
 
 
-cdef bint all_there(flv_pump* p, const ring_record* key) noexcept nogil:
-    """Whether each track has its configuration, or was waited for long enough."""
-    cdef ring_record newest
+cdef bint all_there(flv_pump* p) noexcept nogil:
+    """Whether each track has its configuration, or was waited for since the publisher came."""
+    cdef ring_record first, newest
     cdef uint64_t end = load_relaxed_u64(&p.frames.ctl.commit_rec)
     cdef uint32_t i
+    cdef bint whole = True
     for i in range(K_LANES):
-        if p.lanes[i].track >= 0 and p.lanes[i].config_bytes == 0:
-            return ring_get(&p.frames, end - 1, &newest) == 0 and newest.dts_ticks - key.dts_ticks >= K_TRACK_WAIT_TICKS
-    return True
+        whole &= p.lanes[i].track < 0 or p.lanes[i].config_bytes != 0
+    if whole or ring_get(&p.frames, p.first_rec, &first) < 0:
+        return True
+    return ring_get(&p.frames, end - 1, &newest) == 0 and newest.dts_ticks - first.dts_ticks >= K_TRACK_WAIT_TICKS
 
 
 cdef bint find_done(flv_pump* p) noexcept nogil:
@@ -321,7 +324,7 @@ cdef bint start(flv_pump* p) noexcept nogil:
         p.lanes[i].config_bytes = 0
     read_configs(p, key.pos, False)
     read_configs(p, load_relaxed_u64(&p.frames.ctl.commit), True)
-    if not all_there(p, &key):
+    if not all_there(p):
         return False
     goes_on = find_done(p)
     p.running = True
@@ -373,6 +376,7 @@ cdef class FlvPump(Pump):
         p.slot = p.frames.slot
         p.counters = &counters[0]
         p.linger_us = linger_us
+        p.first_rec = load_relaxed_u64(&p.frames.ctl.commit_rec)
         self.view.ctx = p
         self.view.run = run
 

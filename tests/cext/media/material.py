@@ -60,6 +60,7 @@ CLIPS = {
         "-c:a:1",
         "ac3",
     ],
+    "noisy": [*SMALL, *SOUND, *H264, *AAC, "-vf", "noise=alls=60:allf=t", "-crf", "8", "-t", "1"],
     "wrap": [*SMALL, *SOUND, *H264, *AAC, "-output_ts_offset", "95441"],
     "other_pids": [*SMALL, *SOUND, *H265, *AAC, "-mpegts_start_pid", "600", "-tables_version", "1"],
     "lengths": [*SMALL, *SOUND, *H264, *AAC, "-omit_video_pes_length", "0"],
