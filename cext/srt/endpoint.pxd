@@ -8,32 +8,16 @@ Order of a turn: receive* → flush_sinks → poll_transmit* → next_timeout; a
 flush_sinks → poll_transmit* → next_timeout. All times are CLOCK_MONOTONIC microseconds.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from posix.uio cimport iovec
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+from flux.cext.srt.state cimport connection, endpoint
+from flux.cext.srt.transmit cimport srt_transmit
 
 cdef enum:
     K_WORKER_MASK = 0x3F          # socket id & this = the worker's number
     K_BATCH_DATAGRAMS = 44        # most datagrams in one srt_transmit: under 64 KiB for UDP GSO
     K_ADDRESS_BYTES = 28          # sizeof(struct sockaddr_in6)
     K_DATAGRAM_BYTES = 1472       # largest datagram: 1,500 less the IPv4 and UDP headers
-
-cdef struct srt_transmit:
-    # Datagrams for one destination. All are segment_bytes long but the last, which may be shorter.
-    # Each is one iovec (control) or two (header, payload); payloads may lie in a ring, all else lies in
-    # this struct: so it must not move, and it stays good until the next endpoint_handle_timeout.
-    uint8_t address[28]           # struct sockaddr_in or sockaddr_in6
-    uint32_t address_bytes
-    uint32_t segment_bytes        # for UDP_SEGMENT when datagrams > 1
-    uint32_t datagrams
-    uint32_t total_bytes
-    uint32_t iov_count
-    uint32_t pad
-    iovec iov[90]
-    uint8_t headers[44][16]
-    uint8_t control[1472]
-
-cdef struct endpoint:             # only ever held by pointer
-    uint32_t worker
 
 # addr: struct sockaddr_in or sockaddr_in6. Any bytes are taken; bad ones are counted by reason.
 cdef void endpoint_receive(endpoint* e, const void* addr, uint32_t addr_bytes,
@@ -52,3 +36,6 @@ cdef class Endpoint:
     cdef object counters_owner
     cdef dict sinks               # id -> Sink kept alive
     cdef dict sources             # id -> Ring kept alive
+    cdef tuple last               # (id, figures) of the connection whose end was read last
+    cdef connection* _find(self, uint32_t id) except NULL
+    cdef _let_go(self, connection* c)
