@@ -46,7 +46,12 @@ class _Commands:
     def control(self, name: str, run: str, text: str, epilog: str = "") -> argparse.ArgumentParser:
         """A command that talks to a running server."""
         parser = self.add(name, run, text, epilog)
-        parser.add_argument("--socket", default="", metavar="PATH", help="the server's control socket")
+        parser.add_argument(
+            "--socket",
+            default=os.environ.get("FLUX_SOCKET", ""),
+            metavar="PATH",
+            help="the server's control socket; $FLUX_SOCKET by default",
+        )
         parser.add_argument("--json", action="store_true", help="print JSON")
         return parser
 
@@ -115,7 +120,7 @@ def _add_media(commands: _Commands) -> None:
         "--duration", type=_seconds, default=None, metavar="S", help="stop after so many seconds"
     )
     probe.add_argument(
-        "--duration", type=_seconds, default=5.0, metavar="S", help="seconds of a live stream to look at (5)"
+        "--duration", type=_seconds, default=3.0, metavar="S", help="seconds of a live stream to look at (3)"
     )
 
 

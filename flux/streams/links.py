@@ -5,15 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 
+from flux.address import split_address
+
 K_DEMO_NAME = "live/cam1"  # in examples, where no stream is meant in particular
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """ "ip:port" or "[ip]:port" as (ip, port); ValueError when it is neither."""
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    ipaddress.ip_address(host)
-    return host, int(port)
 
 
 def authority(host: str, listener: str) -> str:

@@ -16,6 +16,7 @@ import pytest
 
 PACKAGES = {
     "ffmpeg": "ffmpeg",
+    "ffplay": "ffmpeg",
     "ffprobe": "ffmpeg",
     "srt-live-transmit": "srt-tools",
     "curl": "curl",
@@ -108,7 +109,7 @@ def srt_live_transmit_publisher(clip: Path, url: str) -> str:
     """The same by srt-live-transmit, which has no pace of its own: fed by ffmpeg, with a pause at the end."""
     source = shlex.join(["ffmpeg", "-nostdin", "-loglevel", "error", "-re", "-i", str(clip), "-map", "0"])
     feed = f"{source} -c copy -f mpegts -"
-    return f"{{ {feed}; sleep 1; }} | srt-live-transmit -q file://con {shlex.quote(url)}"
+    return f"{{ {feed}; sleep 1; }} | srt-live-transmit -q -a:no file://con {shlex.quote(url)}"
 
 
 PUBLISHERS = {"ffmpeg": ffmpeg_publisher, "srt-live-transmit": srt_live_transmit_publisher}
