@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from flux.cext.srt.endpoint import Endpoint
 from flux.cext.udp.srt_client import CollectingSink, SendingSink
 from flux.cext.udp.srt_driver import SrtDriver
 
-from tests.flux.srt.peers import PACKET, PAYLOAD, bound_socket, end, live_transmit, now_us, numbered, until
+from tests.flux.srt.peers import PACKET, PAYLOAD, LiveTransmit, bound_socket, now_us, numbered, until
 
 NUMBERS = {name: number for number, (name, _) in NAMES.items()}
 
@@ -159,28 +158,17 @@ def test_libsrt_publishes() -> None:
     reactor = Reactor()
     far = Side(reactor)
     data = numbered(7 * 1000)
-    process = live_transmit("file://con", f"srt://127.0.0.1:{far.address[1]}?streamid=publish:x&latency=60")
-    done = threading.Event()
-
-    def feed() -> None:
-        assert process.stdin is not None
-        for at in range(0, len(data), PAYLOAD * 20):
-            process.stdin.write(data[at : at + PAYLOAD * 20])
-            process.stdin.flush()
-            done.wait(0.01)
-
-    feeder = threading.Thread(target=feed)
+    url = f"srt://127.0.0.1:{far.address[1]}?streamid=publish:x&latency=60"
     try:
-        until(reactor, lambda: far.sinks)
-        feeder.start()
-        (sink,) = far.sinks.values()
-        until(reactor, lambda: len(sink) == len(data))
-        assert sink.take() == data
-        assert far.stream_ids == ["publish:x"]
-        end(process)
-        until(reactor, lambda: far.closed)
+        with LiveTransmit("file://con", url) as publisher:
+            until(reactor, lambda: far.sinks)
+            publisher.feed(data)
+            (sink,) = far.sinks.values()
+            until(reactor, lambda: len(sink) == len(data))
+            assert sink.take() == data
+            assert far.stream_ids == ["publish:x"]
+            publisher.end()
+            until(reactor, lambda: far.closed)
+            assert list(far.closed.values()) == ["peer_shutdown"]
     finally:
-        done.set()
-        end(process)
-        feeder.join()
         far.close()

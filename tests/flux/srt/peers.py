@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,26 +49,71 @@ def bound_socket(host: str = "127.0.0.1") -> socket.socket:
     return sock
 
 
-def live_transmit(source: str, target: str) -> subprocess.Popen[bytes]:
-    """srt-live-transmit from `source` to `target`; the caller ends it."""
-    program = shutil.which("srt-live-transmit")
-    if program is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing("srt-live-transmit is missing: apt install srt-tools")
-    command = [program, "-q", "-a", "no", "-chunk:1316", source, target]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+class LiveTransmit:
+    """srt-live-transmit from `source` to `target`, ended with the block."""
 
+    def __init__(self, source: str, target: str) -> None:
+        program = shutil.which("srt-live-transmit")
+        if program is None:
+            missing = pytest.fail if os.environ.get("CI") else pytest.skip
+            missing("srt-live-transmit is missing: apt install srt-tools")
+        command = [program, "-q", "-a", "no", "-chunk:1316", source, target]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        self._gone = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.taken = bytearray()
 
-def end(process: subprocess.Popen[bytes]) -> bytes:
-    """Ends it; gives what it wrote to its standard error."""
-    process.terminate()
-    try:
-        _, errors = process.communicate(timeout=5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        _, errors = process.communicate(timeout=5)
-    return errors
+    def feed(self, data: bytes) -> None:
+        """Writes `data` into it bit by bit, in a thread; then it is left waiting for more."""
+        self._start(self._feed, data)
+
+    def take(self) -> None:
+        """Collects what it puts out in `taken`, in a thread."""
+        self._start(self._take)
+
+    def _start(self, run: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=run, args=arguments)
+        self._threads.append(thread)
+        thread.start()
+
+    def _feed(self, data: bytes) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None
+        for at in range(0, len(data), 20 * PAYLOAD):
+            pipe.write(data[at : at + 20 * PAYLOAD])
+            pipe.flush()
+            if self._gone.wait(0.01):
+                return
+
+    def _take(self) -> None:
+        pipe = self._process.stdout
+        assert isinstance(pipe, io.BufferedReader)
+        while data := pipe.read1(65536):
+            self.taken += data
+
+    def end(self) -> None:
+        """Ends it as Ctrl-C would: it closes its connection."""
+        self._gone.set()
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for thread in self._threads:
+            thread.join()
+
+    def __enter__(self) -> LiveTransmit:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
 
 def until(reactor: Reactor, condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:

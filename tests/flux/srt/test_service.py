@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from flux.errors import FluxError
 from flux.srt.client import SrtRefusedError, play, publish_file
-from tests.flux.srt.peers import CLIP, Worker, end, eventually, live_transmit
+from tests.flux.srt.peers import CLIP, PAYLOAD, LiveTransmit, Worker, bound_socket, eventually, numbered
 
 HOSTS = ["127.0.0.1", "::1"]
 
@@ -197,42 +196,34 @@ def test_a_stream_that_is_freed_ends_its_players() -> None:
 @pytest.mark.interop
 @pytest.mark.parametrize("stream_id", ["publish:live/cam1", "#!::r=live/cam1,m=publish"])
 def test_libsrt_publishes_and_plays(stream_id: str) -> None:
-    data = CLIP.read_bytes()
-    data = data[: len(data) // 1316 * 1316]
-
-    def feed(pipe: Any, done: threading.Event) -> None:
-        """About ten times as fast as it plays."""
-        for at in range(0, len(data), 1316 * 20):
-            pipe.write(data[at : at + 1316 * 20])
-            pipe.flush()
-            done.wait(0.02)
-        done.wait(1.0)
+    data = CLIP.read_bytes()[: 400 * PAYLOAD]
+    last = data[-PAYLOAD:]
 
     async def test() -> None:
-        done = threading.Event()
-        async with Worker(streams={"wait_ms": 2000}) as worker:
-            player = live_transmit(worker.url("read:live/cam1"), "file://con")
-            publisher = live_transmit("file://con", worker.url(stream_id))
-            taken = bytearray()
-            taker = asyncio.create_task(in_thread(take, player.stdout, taken))
-            await eventually(lambda: len(worker.sessions) == 2)
-            await in_thread(feed, publisher.stdin, done)
-            slot = worker.arena.slot(0)
-            await eventually(lambda: worker.arena.slot(0)["bytes_in"] == len(data))
-            assert slot["ts_errors"] == 0
-            await eventually(lambda: data.endswith(bytes(taken[-1316:])) and len(taken) > len(data) // 2)
-            done.set()
-            end(publisher)
-            end(player)
-            await taker
-            assert data.endswith(taken[-1316 * 100 :])
+        async with Worker() as worker:
+            with (
+                LiveTransmit(worker.url("read:live/cam1"), "file://con") as player,
+                LiveTransmit("file://con", worker.url(stream_id)) as publisher,
+            ):
+                player.take()
+                await eventually(lambda: len(worker.sessions) == 2)
+                publisher.feed(
+                    data + numbered(7 * 100)
+                )  # what follows pushes the data out of the tools' buffers
+                await eventually(lambda: last in player.taken)
+                await in_thread(publisher.end)
+                await eventually(lambda: worker.arena.slot(0)["state"] == "idle")
+                (session,) = worker.described()
+                assert session["role"] == "read"
+                assert worker.arena.slot(0)["ts_errors"] == 0
+                await in_thread(player.end)
+                await eventually(lambda: len(worker.sessions) == 0)
+                # It came before the first byte, and got all from the first keyframe on, behind PAT and PMT.
+                taken = player.taken[2 * 188 : player.taken.index(last) + PAYLOAD]
+                assert data.endswith(taken)
+                assert len(taken) > len(data) - 1000
 
     run(test)
-
-
-def take(pipe: Any, out: bytearray) -> None:
-    while data := pipe.read1(65536):
-        out += data
 
 
 def test_files_and_urls_that_cannot_be_used(tmp_path: Path) -> None:
@@ -247,8 +238,6 @@ def test_files_and_urls_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_nobody_listens() -> None:
-    from tests.flux.srt.peers import bound_socket
-
     with bound_socket() as sock:
         port = sock.getsockname()[1]
     with pytest.raises(FluxError, match="connection refused"):
@@ -256,7 +245,5 @@ def test_nobody_listens() -> None:
 
 
 def test_nobody_answers() -> None:
-    from tests.flux.srt.peers import bound_socket
-
     with bound_socket() as sock, pytest.raises(FluxError, match="no answer within 300 ms"):
         play(f"srt://127.0.0.1:{sock.getsockname()[1]}?streamid=read:x&connect_timeout=300", io.BytesIO())
