@@ -14,6 +14,8 @@ from types import TracebackType
 
 import pytest
 
+from perf.server import until
+
 PACKAGES = {
     "ffmpeg": "ffmpeg",
     "ffplay": "ffmpeg",
@@ -74,6 +76,14 @@ class Client:
             self.stop()
             pytest.fail(f"{self.name} was not over after {deadline_s:g} s: {self.text()}")
 
+    def wait_for(self, text: str, deadline_s: float) -> None:
+        """Until it has said `text` on its standard error, or is over."""
+        until(lambda: text in self._error.read_text(errors="replace") or not self.running, text, deadline_s)
+
+    def interrupt(self) -> None:
+        """What ^C does: ffmpeg finishes its output."""
+        self._process.send_signal(signal.SIGINT)
+
     def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -106,10 +116,12 @@ def ffmpeg_publisher(clip: Path, url: str) -> list[object]:
 
 
 def srt_live_transmit_publisher(clip: Path, url: str) -> str:
-    """The same by srt-live-transmit, which has no pace of its own: fed by ffmpeg, with a pause at the end."""
+    """The same by srt-live-transmit, fed by ffmpeg at the clip's pace; it never ends by itself."""
     source = shlex.join(["ffmpeg", "-nostdin", "-loglevel", "error", "-re", "-i", str(clip), "-map", "0"])
-    feed = f"{source} -c copy -f mpegts -"
-    return f"{{ {feed}; sleep 1; }} | srt-live-transmit -q -a:no file://con {shlex.quote(url)}"
+    feed = f"{source} -c copy -f mpegts - >$pipe"
+    send = f"srt-live-transmit -q -a:no file://con {shlex.quote(url)} <$pipe"
+    both = f"{send} & {feed}; sent=$?; sleep 1; kill $!; wait"
+    return f"pipe=$(mktemp -u); mkfifo $pipe; {both}; rm $pipe; exit $sent"
 
 
 PUBLISHERS = {"ffmpeg": ffmpeg_publisher, "srt-live-transmit": srt_live_transmit_publisher}
