@@ -20,7 +20,7 @@ from flux.cext.srt.connection cimport (
 )
 from flux.cext.srt.handshake cimport K_STREAM_ID_BYTES
 from flux.cext.srt.negotiation cimport caller_start, listener_accept, listener_handshake, listener_reject
-from flux.cext.srt.packet cimport CTRL_HANDSHAKE, K_CONTROL, K_HEADER, K_PACKET_BYTES, be32
+from flux.cext.srt.packet cimport CTRL_HANDSHAKE, K_CONTROL, K_HEADER, K_PACKET_BYTES, K_SEQUENCE_MASK, be32
 from flux.cext.srt.protocol cimport protocol_receive, protocol_timeout, protocol_transmit
 from flux.cext.srt.sender cimport sender_attach, sender_push, sender_tick
 from flux.cext.srt.slab cimport slab_clear, slab_init
@@ -424,10 +424,10 @@ cdef class Endpoint:
             raise ValueError(f"a payload of {view.shape[0]} bytes; this connection takes 1 to {c.most_payload_bytes}")
         return bool(sender_push(c, &view[0], <uint32_t>view.shape[0], now_us))
 
-    def connect(self, address, str stream_id, int64_t now_us, *, latency_ms=None):
+    def connect(self, address, str stream_id, int64_t now_us, *, latency_ms=None, isn=None):
         """Call a listener at (host, port): the connection's id; "connected" or "closed" follows.
 
-        ValueError for a bad address or a stream id over 512 bytes; RuntimeError when max_connections are there.
+        isn: the initial sequence number of both directions; None: drawn. ValueError for a bad address or a stream id over 512 bytes; RuntimeError when max_connections are there.
         """
         cdef uint8_t addr[28]
         cdef uint32_t length = _pack_address(address, addr)
@@ -442,6 +442,8 @@ cdef class Endpoint:
                          now_us)
         if c == NULL:
             raise RuntimeError(f"no room for another of {self.handle.settings.max_connections} SRT connections")
+        if isn is not None:
+            c.isn = <uint32_t>isn & K_SEQUENCE_MASK
         return c.id
 
     def close(self, uint32_t id, int64_t now_us):

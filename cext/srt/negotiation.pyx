@@ -134,10 +134,10 @@ cdef void listener_handshake(endpoint* e, const uint8_t* address, uint32_t addre
     if not cookie_check(&e.key, key, key_bytes, h.cookie, now_us):
         count(e, C_SRT_REFUSED_COOKIE)
         return
-    if parsed < 0:
-        count(e, C_SRT_REFUSED_HANDSHAKE)
-        return
     count(e, C_SRT_HANDSHAKE_PKTS)
+    if parsed < 0:
+        _reject(e, address, address_bytes, &h, K_REJECTION + REJ_ROGUE, C_SRT_REJECTED_ROGUE)
+        return
     _conclusion(e, address, address_bytes, packet, &h, key, key_bytes, now_us)
 
 
@@ -155,7 +155,7 @@ cdef void _conclusion(endpoint* e, const uint8_t* address, uint32_t address_byte
     if reason:
         _reject(e, address, address_bytes, h, K_REJECTION + reason, counter)
         return
-    if e.waiting >= e.settings.max_handshakes or e.open >= e.settings.max_connections:
+    if e.waiting >= e.settings.max_handshakes or e.open + e.waiting >= e.settings.max_connections:
         _reject(e, address, address_bytes, h, K_REJECTION + REJ_BACKLOG, C_SRT_REJECTED_BACKLOG)
         return
     c = connection_new(e, address, address_bytes, now_us)

@@ -63,7 +63,7 @@ cdef void _control(connection* c, uint32_t kind, const uint8_t* packet, uint32_t
         if not sender_nak(c, body, size, now_us):
             refusal = C_SRT_REFUSED_NAK
     elif kind == CTRL_DROPREQ:
-        if not receiver_dropreq(c, body, size):
+        if not receiver_dropreq(c, body, size, now_us):
             refusal = C_SRT_REFUSED_DROPREQ
     elif kind == CTRL_SHUTDOWN:
         # The peer sends no more, so nothing is gained by waiting for each packet's time.

@@ -6,7 +6,7 @@ from flux.cext.srt.state cimport connection
 
 cdef void receiver_data(connection* c, const uint8_t* packet, uint32_t length, int64_t now_us) noexcept nogil
 cdef bint receiver_ackack(connection* c, uint32_t number, uint32_t timestamp, int64_t now_us) noexcept nogil
-cdef bint receiver_dropreq(connection* c, const uint8_t* body, uint32_t length) noexcept nogil
+cdef bint receiver_dropreq(connection* c, const uint8_t* body, uint32_t length, int64_t now_us) noexcept nogil
 cdef void receiver_deliver(connection* c, int64_t now_us) noexcept nogil
 cdef void receiver_deliver_all(connection* c, int64_t now_us) noexcept nogil
 cdef void receiver_timeout(connection* c, int64_t now_us) noexcept nogil

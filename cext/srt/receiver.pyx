@@ -101,25 +101,30 @@ cdef void receiver_data(connection* c, const uint8_t* packet, uint32_t length, i
 cdef recv_result _store(connection* c, int64_t index, const uint8_t* data, uint32_t size, int64_t timestamp_us,
                         int64_t now_us) noexcept nogil:
     """Into the buffer; what it shows to be missing goes on the loss list, what it fills comes off."""
-    cdef int64_t missing
     cdef recv_result result
     if index - c.rx.first >= c.rx.max_pkts and c.rx.held == 0:
         # Nothing is held that a jump could cost, and all before it is out of reach: go on from here.
         _give_up_to(c, index)
-    if index > c.rx.end and index - c.rx.first < c.rx.max_pkts:
-        missing = index - c.rx.end
-        if loss_append(&c.lost, c.rx.end, index - 1, now_us) < 0:
-            return RECV_NO_MEMORY
-        c.rx.end = index
-        count_many(c.owner, C_SRT_LOST_PKTS, missing)
-        c.stats.received_lost_pkts += missing
-        c.nak_us = now_us
-        c.pending |= SEND_NAK
-        connection_ready(c)
+    if index > c.rx.end and index - c.rx.first < c.rx.max_pkts and not _miss_up_to(c, index, now_us):
+        return RECV_NO_MEMORY
     result = recv_put(&c.rx, index, data, size, timestamp_us)
     if result == RECV_STORED and index + 1 < c.rx.end and loss_remove(&c.lost, index, index) > 0:
         count(c.owner, C_SRT_RECOVERED_PKTS)
     return result
+
+
+cdef bint _miss_up_to(connection* c, int64_t index, int64_t now_us) noexcept nogil:
+    """All from the end of what we know of up to before `index` is missing: ask for it at once."""
+    cdef int64_t missing = index - c.rx.end
+    if loss_append(&c.lost, c.rx.end, index - 1, now_us) < 0:
+        return False
+    c.rx.end = index
+    count_many(c.owner, C_SRT_LOST_PKTS, missing)
+    c.stats.received_lost_pkts += missing
+    c.nak_us = now_us
+    c.pending |= SEND_NAK
+    connection_ready(c)
+    return True
 
 
 cdef void _give_up_to(connection* c, int64_t index) noexcept nogil:
@@ -164,7 +169,7 @@ cdef bint receiver_ackack(connection* c, uint32_t number, uint32_t timestamp, in
     return True
 
 
-cdef bint receiver_dropreq(connection* c, const uint8_t* body, uint32_t length) noexcept nogil:
+cdef bint receiver_dropreq(connection* c, const uint8_t* body, uint32_t length, int64_t now_us) noexcept nogil:
     """The sender no longer has some packets (section 3.2.9): stop asking for them. False: malformed, or far off."""
     cdef int64_t first, last
     if length < 8 or (be32(body) | be32(body + 4)) & ~<uint32_t>K_SEQUENCE_MASK:
@@ -177,7 +182,7 @@ cdef bint receiver_dropreq(connection* c, const uint8_t* body, uint32_t length) 
         return True
     if last >= c.rx.end:
         # Packets that we never saw are dropped: the end of a burst. What lies between was lost as well.
-        if first > c.rx.end and loss_append(&c.lost, c.rx.end, first - 1, c.nak_us) < 0:
+        if first > c.rx.end and not _miss_up_to(c, first, now_us):
             return True
         c.rx.end = last + 1
     loss_remove(&c.lost, first, last)

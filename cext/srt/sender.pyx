@@ -116,7 +116,7 @@ cdef bint _join(connection* c, int64_t now_us) noexcept nogil:
         c.source_pos = ring_commit_pos(c.source)
     else:
         return False
-    c.source_since_us = 0
+    c.joined = True
     length = ring_header(c.source, c.source_pos, header, K_HEADER_BYTES)
     at = 0
     while at < length:
@@ -146,7 +146,7 @@ cdef void sender_tick(connection* c, int64_t now_us) noexcept nogil:
     if not ring_alive(c.source):
         connection_close(c, CLOSE_SOURCE_ENDED)
         return
-    if c.source_since_us and not _join(c, now_us):
+    if not c.joined and not _join(c, now_us):
         return
     _drop_late(c, now_us)
     if not _readable(c.source, c.source_pos):
@@ -171,7 +171,7 @@ cdef void _next_portion(connection* c, int64_t now_us) noexcept nogil:
     """Let the next part of a backlog go."""
     cdef uint64_t backlog
     c.portion_us = 0
-    if c.source == NULL or c.source_since_us:
+    if not c.joined:
         return
     backlog = (ring_commit_pos(c.source) - c.source_pos) // c.payload_bytes
     c.credit_pkts = <uint32_t>max(<uint64_t>K_PORTION_PKTS, backlog // K_BACKLOG_SHARE)
@@ -242,7 +242,7 @@ cdef void sender_fill(connection* c, srt_transmit* out, int64_t now_us) noexcept
     bytes = out.total_bytes
     if c.tx.next < c.tx.end:
         _fill_queued(c, out, now_us)
-    if c.source != NULL and c.tx.next == c.tx.end and c.source_since_us == 0:
+    if c.joined and c.tx.next == c.tx.end:
         _fill_source(c, out, now_us)
     before = out.datagrams - before
     if before:
@@ -393,7 +393,7 @@ cdef bint sender_ack(connection* c, uint32_t number, const uint8_t* body, uint32
         c.ackack_number = number
         c.pending |= SEND_ACKACK
         # A player's next data take it along; without data it goes by itself.
-        if c.source == NULL or c.source_since_us:
+        if not c.joined:
             connection_ready(c)
     if c.held:
         c.held = c.source != NULL
@@ -408,6 +408,8 @@ cdef bint sender_nak(connection* c, const uint8_t* body, uint32_t length, int64_
     if length < 4:
         return False
     c.stats.naks_received += 1
+    # The peer knows what it lacks: there is no need to probe.
+    c.progress_us = now_us
     while at + 4 <= length:
         first = index_near(c.isn, be32(body + at) & K_SEQUENCE_MASK, c.tx.next)
         last = first

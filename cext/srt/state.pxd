@@ -160,7 +160,8 @@ cdef struct connection:
     # sending
     ring* source
     uint64_t source_pos           # next byte of the ring to be sent
-    int64_t source_since_us       # waiting for a keyframe since; 0: has one
+    int64_t source_since_us       # waits for a keyframe since then
+    bint joined                   # has one, or has waited long enough
     uint32_t credit_pkts          # new packets that may go before the next tick or portion
     bint partial                  # the rest of the bytes may go though it fills no packet
     bint held                     # the flow window or the send buffer kept packets back
