@@ -125,8 +125,7 @@ class Connection:
                 deadline = self._loop.time() + limit_ms / 1000
                 self.idle = not in_request
             try:
-                async with asyncio.timeout_at(deadline):
-                    data = await self._loop.sock_recv(self._open_socket(), K_READ_BYTES)
+                data = await self._receive(deadline)
             except TimeoutError:
                 if in_request:
                     raise request_timeout(self._limits.request_timeout_ms) from None
@@ -138,11 +137,27 @@ class Connection:
             self._parser.feed(data)
         return request
 
+    async def _receive(self, deadline: float) -> bytes:
+        """The client's next bytes. Most often they are there already; then no timeout is set up."""
+        sock = self._open_socket()
+        try:
+            return sock.recv(K_READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            pass
+        async with asyncio.timeout_at(deadline):
+            return await self._loop.sock_recv(sock, K_READ_BYTES)
+
     async def send(self, data: bytes) -> None:
         """Writes all of `data`, or raises ConnectionClosed."""
+        sock = self._open_socket()
         try:
-            async with asyncio.timeout(self._limits.request_timeout_ms / 1000):
-                await self._loop.sock_sendall(self._open_socket(), data)
+            try:
+                data = data[sock.send(data) :]
+            except (BlockingIOError, InterruptedError):
+                pass
+            if data:
+                async with asyncio.timeout(self._limits.request_timeout_ms / 1000):
+                    await self._loop.sock_sendall(sock, data)
         except (TimeoutError, OSError) as error:
             raise ConnectionClosed(str(error)) from None
 

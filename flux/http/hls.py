@@ -22,7 +22,7 @@ from flux.streams.context import WorkerContext
 from flux.streams.registry import StreamRef
 
 K_LOOK_S = 0.02  # between two looks for a stream's first segment
-K_SEGMENT_MAX_AGE_S = 5  # a number may mean another segment after its stream was given up and came again
+K_SEGMENT_MAX_AGE_S = 60  # for caches; numbers begin with the wall clock, so they don't come again soon
 
 
 class _Stream:
