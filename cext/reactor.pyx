@@ -414,8 +414,13 @@ cdef class Reactor:
         cdef int n
         with nogil:
             n = self._run(timeout_us)
-        if self.core.raised_first != NULL:
-            self._call_back()
+        try:
+            if self.core.raised_first != NULL:
+                self._call_back()
+        finally:
+            # Only now, so that what was called back already makes no second wake.
+            self.core.running = False
+            arm_first(&self.core)
         return n
 
     cdef int _run(self, int64_t timeout_us) noexcept nogil:
@@ -443,8 +448,6 @@ cdef class Reactor:
         if r.armed_us != 0 and r.armed_us <= r.now_us:
             r.armed_us = 0
         run_timers(r)
-        r.running = False
-        arm_first(r)
         return n
 
     cdef _call_back(self):
