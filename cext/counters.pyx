@@ -183,7 +183,7 @@ NAMES = {
     C_UDP_TICKS: ("flux_udp_ticks_total", "reads of a socket on the polling tick"),
     C_UDP_TICKING: ("flux_udp_ticking", "sockets that are read on the polling tick at present"),
     # 352..383 what the SRT service decides
-    C_SRT_SERVICE_REQUESTS: ("flux_srt_requests_total", "SRT callers that asked for a stream"),
+    C_SRT_SERVICE_REQUESTS: ("flux_srt_service_requests_total", "SRT callers that asked for a stream"),
     C_SRT_SERVICE_REFUSED_STREAM_ID: ("flux_srt_refused_stream_id_total", "SRT callers refused: stream id or stream name malformed"),
     C_SRT_SERVICE_REFUSED_NOT_FOUND: ("flux_srt_refused_not_found_total", "SRT players refused: nobody published the stream in time"),
     C_SRT_SERVICE_REFUSED_TAKEN: ("flux_srt_refused_taken_total", "SRT publishers refused: the name has a publisher"),

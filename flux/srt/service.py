@@ -182,7 +182,7 @@ class SrtService:
 
     def _on_request(self, id: int, address: tuple[str, int], text: str, facts: dict[str, Any]) -> None:
         peer = peer_name(*address)
-        self.context.counters.add("flux_srt_requests_total")
+        self.context.counters.add("flux_srt_service_requests_total")
         if self._draining:
             self._reject(id, K_DOWN, peer, "draining")
             return
