@@ -45,7 +45,7 @@ def test_our_publisher_to_our_player(host: str) -> None:
             (stream,) = worker.arena.streams()
             assert stream["state"] == "idle"
             assert stream["ts_errors"] == 0
-            assert worker.counters.get("flux_srt_requests_total") == 2
+            assert worker.counters.get("flux_srt_service_requests_total") == 2
 
     run(test)
 
@@ -124,7 +124,7 @@ def test_a_player_that_comes_first_waits() -> None:
         async with Worker() as worker:
             out = io.BytesIO()
             player = asyncio.create_task(in_thread(play, worker.url("read:live/cam1"), out, duration_s=2.0))
-            await eventually(lambda: worker.counters.get("flux_srt_requests_total") == 1)
+            await eventually(lambda: worker.counters.get("flux_srt_service_requests_total") == 1)
             assert len(worker.sessions) == 0
             await in_thread(publish_file, CLIP, worker.url("publish:live/cam1"), duration_s=1.5)
             await player
@@ -149,7 +149,7 @@ def test_draining_refuses_newcomers_and_keeps_the_others() -> None:
             first = asyncio.create_task(in_thread(publish_file, CLIP, url, duration_s=1.5))
             await eventually(lambda: len(worker.sessions) == 1)
             waiting = asyncio.create_task(in_thread(play, worker.url("read:live/other"), io.BytesIO()))
-            await eventually(lambda: worker.counters.get("flux_srt_requests_total") == 2)
+            await eventually(lambda: worker.counters.get("flux_srt_service_requests_total") == 2)
             worker.service.stop_accepting()
             with pytest.raises(SrtRefusedError, match="1503"):
                 await waiting
