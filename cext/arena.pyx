@@ -550,6 +550,8 @@ cdef class Arena:
         tracks = []
         for n in range(min(s.track_count, <uint32_t>K_MAX_TRACKS)):
             t = &s.tracks[n]
+            if t.codec == 0:
+                continue          # its elementary stream is gone
             name = media_codec.NAMES.get(t.codec, "")
             track = {"codec": name, "pid": t.pid, "profile": t.profile, "level": t.level, "frames": t.frames,
                      "bytes": t.bytes, "errors": t.errors}

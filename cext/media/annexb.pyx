@@ -230,7 +230,7 @@ cdef void settle(annexb* a, const uint8_t* data, uint32_t length) noexcept nogil
     cdef pes_mark mark
     a.begun = False
     a.slice_seen = False
-    if not whole:
+    if not whole and not a.damaged:
         a.loose = True
     if a.overflow:
         mark = a.marks[a.mark_count - 1]

@@ -12,8 +12,8 @@ from flux.cext.media.codec cimport (
     CODEC_AAC, CODEC_AC3, CODEC_DATA, CODEC_EAC3, CODEC_H264, CODEC_H265, CODEC_MP3, CODEC_OPUS
 )
 from flux.cext.media.ts cimport (
-    K_PES_HEADER_BYTES, K_PID_NULL, K_PID_PAT, K_TABLE_PAT, K_TABLE_PMT, K_TS_PACKET_BYTES, pes_header, pes_parse,
-    section_handler, ts_crc32, ts_packet, ts_parse, ts_section_feed
+    K_PES_HEADER_BYTES, K_PID_NULL, K_PID_PAT, K_TABLE_PAT, K_TABLE_PMT, K_TS_PACKET_BYTES, K_TS_SYNC_BYTE, pes_header,
+    pes_parse, section_handler, ts_crc32, ts_packet, ts_parse, ts_section_feed
 )
 
 cdef enum pid_role:
@@ -25,6 +25,7 @@ cdef enum pid_role:
 cdef enum:
     K_TABLE_HEADER_BYTES = 8      # table_id .. last_section_number
     K_CRC_BYTES = 4
+    K_WHOLE_PAYLOAD_BYTES = 184   # of a packet without adaptation field
     K_TAG_REGISTRATION = 0x05
     K_TAG_AC3 = 0x6A              # ETSI EN 300 468
     K_TAG_EAC3 = 0x7A
@@ -349,11 +350,27 @@ cdef void stream_packet(ts_demux* d, ts_stream* s, const ts_packet* p, const uin
             end_pes(d, s)
 
 
+cdef bint goes_on(ts_demux* d, ts_stream* s, const uint8_t* packet) noexcept nogil:
+    """Read a packet that is nothing but 184 more bytes of its PES, as nearly all are; False: it is to be parsed."""
+    if (packet[0] != K_TS_SYNC_BYTE or packet[1] & 0xC0 or packet[3] != (0x10 | ((s.continuity + 1) & 0xF))
+            or not s.open or s.in_header or s.stuffed or (s.bounded and s.left <= K_WHOLE_PAYLOAD_BYTES)):
+        return False
+    s.continuity = packet[3] & 0xF
+    memcpy(&s.tail, packet + K_TS_PACKET_BYTES - sizeof(s.tail), sizeof(s.tail))
+    s.payload_bytes += K_WHOLE_PAYLOAD_BYTES
+    if s.bounded:
+        s.left -= K_WHOLE_PAYLOAD_BYTES
+    d.handler.pes_data(d.handler.ctx, s, packet + K_TS_PACKET_BYTES - K_WHOLE_PAYLOAD_BYTES, K_WHOLE_PAYLOAD_BYTES)
+    return True
+
+
 cdef void ts_demux_packet(ts_demux* d, const uint8_t* packet) noexcept nogil:
     """Read the 188 bytes at `packet`."""
     cdef ts_packet p
     cdef uint32_t role = d.roles[(<uint32_t>(packet[1] & 0x1F) << 8) | packet[2]]
     if role == ROLE_NONE:
+        return
+    if role >= ROLE_STREAM and goes_on(d, &d.streams[role - ROLE_STREAM], packet):
         return
     if ts_parse(packet, &p):
         d.counters[C_MEDIA_MALFORMED_PKTS] += 1

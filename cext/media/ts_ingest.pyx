@@ -25,7 +25,7 @@ from flux.cext.media.adts cimport adts_append, adts_begin, adts_init, adts_lost,
 from flux.cext.media.annexb cimport (
     access_unit, annexb, annexb_append, annexb_begin, annexb_end, annexb_finish, annexb_free, annexb_init
 )
-from flux.cext.media.codec cimport CODEC_AAC, CODEC_H264, CODEC_H265, CODEC_NONE
+from flux.cext.media.codec cimport CODEC_AAC, CODEC_DATA, CODEC_H264, CODEC_H265, CODEC_NONE
 from flux.cext.media.decoder_config cimport K_CONFIG_BYTES, parameter_sets_record
 from flux.cext.media.nal cimport NAL_KEY
 from flux.cext.media.pump cimport K_MAX_PUMPS, Pump, media_pump
@@ -116,6 +116,7 @@ cdef struct ts_ingest:
     media_track tracks[8]
     media_track* video            # the first of its kind, or NULL
     media_track* audio
+    media_track* beat             # begins records of RING_TS while there is no video
     bint video_absent
     # the timeline
     bint resumed                  # somebody published before
@@ -136,7 +137,7 @@ cdef void open_record(ts_ingest* t) noexcept nogil:
 
 
 cdef void end_record(ts_ingest* t) noexcept nogil:
-    cdef media_track* clock = t.video if t.video != NULL else t.audio
+    cdef media_track* clock = t.video if t.video != NULL else t.beat
     if t.record_bytes == 0:
         return
     ring_commit(&t.ts, t.record_bytes, t.ts_dts_ticks, t.ts_pts_ticks, t.record_us, t.record_flags,
@@ -398,7 +399,7 @@ cdef void on_pes_begin(void* ctx, ts_stream* s) noexcept nogil:
         end_record(t)
         t.record_flags |= REC_VIDEO
         t.untimed = k
-    elif k == t.audio and (t.video == NULL or t.video_absent) and (
+    elif k == t.beat and (t.video == NULL or t.video_absent) and (
             not k.entered or k.dts_ticks - k.entry_ticks >= K_KEY_TICKS):
         end_record(t)
         t.record_flags |= REC_AUDIO | REC_KEY
@@ -414,12 +415,12 @@ cdef void on_pes_begin(void* ctx, ts_stream* s) noexcept nogil:
 
 
 cdef void note_absence(ts_ingest* t) noexcept nogil:
-    """Audio that goes on alone makes the stream one that can be joined at audio."""
+    """Other tracks that go on alone make the stream one that can be joined without video."""
     cdef int64_t since
-    if t.video == NULL or t.audio == NULL or t.video_absent or not t.audio.has_raw:
+    if t.video == NULL or t.beat == NULL or t.video_absent or not t.beat.has_raw:
         return
-    since = t.video.dts_ticks if t.video.has_raw else t.audio.first_ticks
-    t.video_absent = t.audio.dts_ticks - since > K_VIDEO_ABSENT_TICKS
+    since = t.video.dts_ticks if t.video.has_raw else t.beat.first_ticks
+    t.video_absent = t.beat.dts_ticks - since > K_VIDEO_ABSENT_TICKS
 
 
 cdef void on_pes_header(void* ctx, ts_stream* s) noexcept nogil:
@@ -427,7 +428,7 @@ cdef void on_pes_header(void* ctx, ts_stream* s) noexcept nogil:
     cdef media_track* k = <media_track*>s.user
     cdef int64_t dts = 0, pts = 0
     cdef bint starts, known
-    if k == NULL or k.kind == TRACK_OTHER:
+    if k == NULL or (k.kind == TRACK_OTHER and k != t.beat):
         return
     starts = t.untimed == k
     if starts:
@@ -451,7 +452,8 @@ cdef void on_pes_header(void* ctx, ts_stream* s) noexcept nogil:
         annexb_begin(&k.video, s.has_pts, pts, dts, k.tag)
         return
     note_absence(t)
-    adts_begin(&k.audio, s.has_pts, pts)
+    if k.kind == TRACK_AUDIO:
+        adts_begin(&k.audio, s.has_pts, pts)
 
 
 cdef void on_pes_data(void* ctx, ts_stream* s, const uint8_t* data, uint32_t length) noexcept nogil:
@@ -460,6 +462,8 @@ cdef void on_pes_data(void* ctx, ts_stream* s, const uint8_t* data, uint32_t len
     if k == NULL:
         return
     if k.kind == TRACK_VIDEO:
+        if s.hole:
+            k.video.damaged = True
         if annexb_append(&k.video, data, length) == NAL_KEY and k == t.video:
             mark_record(t, k.tag, REC_KEY)
     elif k.kind == TRACK_AUDIO:
@@ -542,6 +546,7 @@ cdef void put_tables(ts_ingest* t) noexcept nogil:
 
 cdef void on_tables(void* ctx) noexcept nogil:
     cdef ts_ingest* t = <ts_ingest*>ctx
+    cdef media_track* other = NULL
     cdef uint32_t i, count = 0
     for i in range(t.demux.stream_count):
         if t.demux.streams[i].user == NULL:
@@ -556,6 +561,10 @@ cdef void on_tables(void* ctx) noexcept nogil:
             t.video = &t.tracks[i]
         elif t.tracks[i].kind == TRACK_AUDIO and t.audio == NULL:
             t.audio = &t.tracks[i]
+        elif t.tracks[i].kind == TRACK_OTHER and (other == NULL or (
+                other.codec == CODEC_DATA and t.tracks[i].codec != CODEC_DATA)):
+            other = &t.tracks[i]
+    t.beat = t.audio if t.audio != NULL else other
     t.slot.track_count = count
     t.slot.tracks_version += 1
     t.record_flags |= REC_CONFIG

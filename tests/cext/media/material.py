@@ -61,6 +61,8 @@ CLIPS = {
         "ac3",
     ],
     "noisy": [*SMALL, *SOUND, *H264, *AAC, "-vf", "noise=alls=60:allf=t", "-crf", "8", "-t", "1"],
+    "mpeg2": [*SMALL, "-c:v", "mpeg2video"],
+    "mp2": [*SOUND, "-c:a", "mp2"],
     "wrap": [*SMALL, *SOUND, *H264, *AAC, "-output_ts_offset", "95441"],
     "other_pids": [*SMALL, *SOUND, *H265, *AAC, "-mpegts_start_pid", "600", "-tables_version", "1"],
     "lengths": [*SMALL, *SOUND, *H264, *AAC, "-omit_video_pes_length", "0"],
