@@ -93,8 +93,9 @@ def test_the_ring_is_wanted_from_the_first_player_to_the_last():
         assert r.counters.get("flux_fanout_channels") == 0
 
 
-def test_every_byte_reaches_200_players_across_wraps_and_partial_sends():
-    with rig(ring_bytes=1 << 18) as r:
+@pytest.mark.parametrize("unsent_bytes", [0, 2048])
+def test_every_byte_reaches_200_players_across_wraps_and_partial_sends(unsent_bytes):
+    with rig(ring_bytes=1 << 18, unsent_bytes=unsent_bytes) as r:
         sent = bytearray(HEAD)
 
         def append(number, length):
@@ -125,7 +126,7 @@ def jumps_in(numbers):
 
 
 def test_a_slow_player_is_moved_on_to_a_keyframe_between_tags():
-    """Each seventeenth tag has new parameters before it: they must be in force when it comes, left out or not."""
+    """Each seventeenth tag has new parameters before it: they must be in force when it comes."""
     with rig(ring_bytes=1 << 18) as r:
         r.ring.set_header(FLV_HEAD + flv_tag(b"0", 18))
         r.append(flv_tag(payload(0, 3000)), KEY)
