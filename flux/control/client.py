@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -32,7 +33,8 @@ class ControlClient:
             sock.settimeout(self._timeout_s)
             try:
                 sock.connect(self.path)
-                sock.sendall(json.dumps(request).encode() + b"\n")
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has said why, then
+                    sock.sendall(json.dumps(request).encode() + b"\n")
                 line = self._read_line(sock)
             except TimeoutError:
                 raise ControlError(
