@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 
 # A room may import those below it, and `bottom` from anywhere; never one beside or above.
 LAYERS = (
-    ("cli", "__main__"),
+    ("__main__",),
+    ("cli",),
     ("supervisor",),
     ("worker", "packager", "admin"),
     ("srt", "http", "rtsp", "rtmp", "webrtc", "gb28181", "onvif", "demo"),

@@ -68,8 +68,11 @@ def publish(args: argparse.Namespace) -> int:
         raise UserError(f"{path}: no such file", "give an MPEG-TS file")
     from flux.srt.client import publish_file
 
-    with contextlib.suppress(KeyboardInterrupt):  # how an endless one ends
-        publish_file(path, args.url, loop=args.loop, duration_s=args.duration)
+    try:
+        figures = publish_file(path, args.url, loop=args.loop, duration_s=args.duration)
+    except KeyboardInterrupt:  # how an endless one ends
+        return 0
+    print(f"{tables.size(figures['sent_bytes'])} sent", file=sys.stderr)
     return 0
 
 

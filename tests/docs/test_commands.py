@@ -1,7 +1,7 @@
 """The commands in the documents do what the documents say.
 
-Every ```sh block in docs/ is run by bash, in the order in which they stand, in a folder with clip.ts, clip.mp4
-and flux.yaml, and with a server that publishes live/demo; the default addresses are replaced by that server's.
+Every ```sh block in docs/ is run by bash, in the order in which they stand, in a folder with clip.ts,
+clip.mp4 and flux.yaml, with a server that publishes live/demo; its addresses replace the default ones.
 A comment before the block says what is expected; without one, that it ends with exit code 0.
 
     <!-- test: exit 2 -->                  this exit code

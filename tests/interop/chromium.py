@@ -54,14 +54,12 @@ class Chromium:
         )
         self._numbers = itertools.count(1)
         self.events: list[dict[str, Any]] = []
+        self._target = ""
+        self._session: str | None = None
         try:
             port, browser = self._wait_for_port()
             self._socket = connect(f"ws://127.0.0.1:{port}{browser}", max_size=1 << 26, proxy=None)
-            target = self._call("Target.createTarget", url="about:blank")["targetId"]
-            attached = self._call("Target.attachToTarget", targetId=target, flatten=True)
-            self._session: str | None = attached["sessionId"]
-            for domain in ("Page", "Runtime", "Log"):
-                self.call(f"{domain}.enable")
+            self.new_page()
         except BaseException:
             self.close()
             raise
@@ -82,6 +80,17 @@ class Chromium:
         if hasattr(self, "_socket"):
             self._socket.close()
         self._profile.cleanup()
+
+    def new_page(self) -> None:
+        """Another page, which nothing is known of yet, in place of the one that there was."""
+        if self._target:
+            self._call("Target.closeTarget", targetId=self._target)
+        self._target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self._call("Target.attachToTarget", targetId=self._target, flatten=True)
+        self._session = str(attached["sessionId"])
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+        self.events.clear()
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """A command to the page. Raises RuntimeError when the browser refuses it."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+import flux
+from perf.server import FLUX
 from tests.interop.chromium import Chromium, find
-from tests.interop.clients import need
+from tests.interop.clients import Client, need
 from tests.interop.server import Server
 
 K_STARTS_S = 25.0
-K_ADVANCE_S = 3.0
+K_ADVANCE_S = 2.0
 
+DEMO = Path(flux.__file__).parent / "demo" / "demo.ts"
 VIDEO = "document.getElementById('video')"
 
 
@@ -23,14 +27,20 @@ def demo() -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture
-def browser() -> Iterator[Chromium]:
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
     path = find()
     if path is None:
         need("chromium")
     assert path is not None
     with Chromium(path) as running:
         yield running
+
+
+@pytest.fixture
+def browser(chromium: Chromium) -> Chromium:
+    chromium.new_page()
+    return chromium
 
 
 def page(server: Server, hash: str = "") -> str:
@@ -101,14 +111,27 @@ def test_kick(demo: Server, browser: Chromium) -> None:
     assert_plays(browser)
 
 
-def test_nothing_live(start_server: Callable[..., Server], browser: Chromium) -> None:
-    server = start_server({"admin.listen": "127.0.0.1:0"})
+def test_nothing_live_and_then_a_publisher(
+    start_server: Callable[..., Server], browser: Chromium, tmp_path: Path
+) -> None:
+    settings = {"srt.peer_idle_timeout_ms": 1000, "streams.idle_grace_ms": 10_000}
+    server = start_server({"admin.listen": "127.0.0.1:0", **settings})
     browser.open(page(server))
     browser.wait("!document.getElementById('empty').hidden")
     commands = browser.evaluate(
         "[...document.querySelectorAll('#empty code')].map((code) => code.textContent)"
     )
-    assert server.srt_url("publish", "live/cam1") in commands
+    url = server.srt_url("publish", "live/cam1")
+    assert url in commands
+    with Client("publisher", [FLUX, "publish", DEMO, url, "--loop"], tmp_path):
+        browser.wait("document.querySelector('.card .name')?.textContent === 'live/cam1'")
+        assert browser.evaluate("document.getElementById('empty').hidden")
+        browser.evaluate("document.querySelector('.card').click()")
+        assert_plays(browser)
+    browser.wait("document.querySelector('.card')?.dataset.state === 'idle'")
+    browser.wait(
+        "document.getElementById('overlay').textContent === 'The publisher is away; it may come back.'"
+    )
     assert browser.troubles() == []
 
 

@@ -19,7 +19,16 @@ const LINKS = [
 ];
 
 const root = document.documentElement;
-const state = { status: null, streams: [], selected: null, kind: "flv", player: null, playing: "", history: new Map() };
+const state = {
+  status: null,
+  streams: [],
+  selected: null, // a stream's name
+  kind: "flv",
+  player: null,
+  playing: "", // what the player was made for
+  why: "", // what it says of its state
+  history: new Map(), // bitrates by stream
+};
 
 function parseHash() {
   const parts = decodeURIComponent(location.hash.slice(1)).split("/").filter(Boolean);
@@ -173,13 +182,24 @@ function overlay(words) {
 
 function onPlayer(what, why) {
   $("video").dataset.state = what;
+  state.why = why;
+  renderOverlay();
+}
+
+function renderOverlay() {
+  const stream = state.streams.find((other) => other.name === state.selected);
+  const what = $("video").dataset.state;
   const words = {
     loading: "Loading …",
-    playing: "",
-    waiting: why ? `Waiting for the stream (${why})` : "Waiting for the stream …",
-    failed: why,
+    stalled: "Waiting for the stream …",
+    waiting: state.why ? `Waiting for the stream (${state.why})` : "Waiting for the stream …",
+    failed: state.why,
   };
-  overlay(words[what]);
+  if (!stream) overlay(`Nobody publishes ${state.selected}.`);
+  else if (what === "playing") overlay("");
+  else if (stream.state === "idle") overlay("The publisher is away; it may come back.");
+  else if (!stream.tracks.length) overlay("Waiting for its first frames …");
+  else overlay(words[what] ?? "");
 }
 
 function stopPlayer() {
@@ -193,14 +213,14 @@ function renderPlayer(stream) {
   const wanted = stream ? `${stream.name} ${state.kind}` : "";
   if (wanted === state.playing) return;
   // Its tracks tell what the player has to be ready for.
-  if (stream && !stream.tracks.length) return overlay("Waiting for its first frames …");
+  if (stream && !stream.tracks.length) return;
   stopPlayer();
   state.playing = wanted;
   if (!stream) return;
   $("video").dataset.kind = state.kind;
   const decodes = canDecode(stream);
   if (decodes !== true) {
-    onPlayer("failed", `This browser does not decode ${decodes}. Open one of the addresses below in VLC or ffplay.`);
+    onPlayer("failed", `This browser does not decode ${format.codecName(decodes)}. Play it with VLC or ffplay: the addresses are below.`);
   } else if (!stream.play[state.kind]) {
     onPlayer("failed", "This server does not listen for media over HTTP: http.listen is empty.");
   } else {
@@ -211,7 +231,7 @@ function renderPlayer(stream) {
 function renderFacts(stream) {
   const facts = stream.tracks.map((track) => [track.kind, format.trackText(track)]);
   if (stream.fps) facts.push(["frames", `${stream.fps.toFixed(1)} fps`]);
-  facts.push(["bitrate", format.bitrate(stream.bitrate_bps)]);
+  facts.push(["bitrate", stream.state === "live" ? format.bitrate(stream.bitrate_bps) : "–"]);
   facts.push(["viewers", String(stream.viewers)]);
   facts.push(["live for", format.duration(stream.uptime_s)]);
   facts.push(["received", format.bytes(stream.bytes_in)]);
@@ -311,14 +331,14 @@ function renderWatch(stream) {
     mark(link, kind === state.kind);
   }
   renderPlayer(stream);
+  renderOverlay();
+  renderHealth();
   if (!stream) {
-    overlay(`Nobody publishes ${state.selected}.`);
     for (const id of ["facts", "links"]) $(id).replaceChildren();
     return;
   }
   renderFacts(stream);
   renderLinks(stream);
-  renderHealth();
 }
 
 function render() {

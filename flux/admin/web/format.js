@@ -32,8 +32,10 @@ export function frameRate(stream) {
   return stream.fps ? `${Math.round(stream.fps)} fps` : "";
 }
 
+export const codecName = (codec) => ({ H264: "H.264", H265: "H.265" })[codec] ?? codec;
+
 export function trackText(track) {
-  const name = { H264: "H.264", H265: "H.265" }[track.codec] ?? track.codec;
+  const name = codecName(track.codec);
   if (track.kind === "video") return track.width ? `${name} ${track.width}×${track.height}` : name;
   if (track.kind === "audio") {
     const rate = track.sample_rate ? ` ${Number((track.sample_rate / 1000).toFixed(3))} kHz` : "";

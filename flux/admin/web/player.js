@@ -38,7 +38,7 @@ export function canDecode(stream) {
 }
 
 export class Player {
-  // onState(state, why): "loading", "playing", "waiting" (will try again), "failed"
+  // onState(state, why): "loading", "playing", "stalled" (nothing to show), "waiting" (will try again), "failed"
   constructor(video, kind, url, stream, onState) {
     this.kind = kind;
     this.url = url;
@@ -51,7 +51,9 @@ export class Player {
       this.tries = 0;
       this.tell("playing");
     };
+    this.stalled = () => video.dataset.state === "playing" && this.tell("stalled");
     video.addEventListener("playing", this.playing);
+    video.addEventListener("waiting", this.stalled);
     this.begin();
   }
 
@@ -110,7 +112,7 @@ export class Player {
       this.start();
       return;
     }
-    this.engine = new Hls({ liveSyncDurationCount: 2, maxBufferLength: 20, backBufferLength: 30 });
+    this.engine = new Hls({ maxBufferLength: 20, backBufferLength: 30 });
     this.engine.on(Hls.Events.ERROR, (_, data) => {
       if (!data.fatal) return;
       if (data.type === Hls.ErrorTypes.MEDIA_ERROR && this.tries === 0) {
@@ -170,6 +172,7 @@ export class Player {
     this.stopped = true;
     clearTimeout(this.timer);
     this.video.removeEventListener("playing", this.playing);
+    this.video.removeEventListener("waiting", this.stalled);
     this.release();
   }
 }
