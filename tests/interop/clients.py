@@ -8,14 +8,15 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
 
 import pytest
 
-from perf.server import until
-
+# A hash of each frame, none doubled or dropped for timing, with its time as the source has it.
+HASHES = ("-fps_mode", "passthrough", "-enc_time_base", -1, "-f", "framemd5")
 PACKAGES = {
     "ffmpeg": "ffmpeg",
     "ffplay": "ffmpeg",
@@ -76,14 +77,6 @@ class Client:
             self.stop()
             pytest.fail(f"{self.name} was not over after {deadline_s:g} s: {self.text()}")
 
-    def wait_for(self, text: str, deadline_s: float) -> None:
-        """Until it has said `text` on its standard error, or is over."""
-        until(lambda: text in self._error.read_text(errors="replace") or not self.running, text, deadline_s)
-
-    def interrupt(self) -> None:
-        """What ^C does: ffmpeg finishes its output."""
-        self._process.send_signal(signal.SIGINT)
-
     def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -115,10 +108,20 @@ def ffmpeg_publisher(clip: Path, url: str) -> list[object]:
     return [*source, "-f", "mpegts", f"{url}&pkt_size=1316&linger=3"]
 
 
+def null_packets() -> Path:
+    """A file of one SRT payload of null packets (ISO/IEC 13818-1, 2.4.1)."""
+    path = Path(tempfile.gettempdir()) / "flux-null-packets.ts"
+    path.write_bytes((b"\x47\x1f\xff\x10" + b"\xff" * 184) * 7)
+    return path
+
+
 def srt_live_transmit_publisher(clip: Path, url: str) -> str:
-    """The same by srt-live-transmit, fed by ffmpeg at the clip's pace; it never ends by itself."""
+    """The same by srt-live-transmit, fed by ffmpeg at the clip's pace. It never ends by itself.
+
+    It sends whole payloads only, so null packets follow the clip.
+    """
     source = shlex.join(["ffmpeg", "-nostdin", "-loglevel", "error", "-re", "-i", str(clip), "-map", "0"])
-    feed = f"{source} -c copy -f mpegts - >$pipe"
+    feed = f"{{ {source} -c copy -f mpegts - && cat {shlex.quote(str(null_packets()))}; }} >$pipe"
     send = f"srt-live-transmit -q -a:no file://con {shlex.quote(url)} <$pipe"
     both = f"{send} & {feed}; sent=$?; sleep 1; kill $!; wait"
     return f"pipe=$(mktemp -u); mkfifo $pipe; {both}; rm $pipe; exit $sent"
@@ -128,9 +131,9 @@ PUBLISHERS = {"ffmpeg": ffmpeg_publisher, "srt-live-transmit": srt_live_transmit
 
 
 def ffmpeg_player(url: str, framemd5: Path, *options: object) -> list[object]:
-    """Decodes what it gets and writes a hash of each frame; none is doubled or dropped for timing."""
+    """Decodes what it gets and writes a hash of each frame."""
     source = ["ffmpeg", "-nostdin", "-loglevel", "warning", "-y", "-threads", 1, *options, "-i", url]
-    return [*source, "-map", "0:v", "-map", "0:a", "-fps_mode", "passthrough", "-f", "framemd5", framemd5]
+    return [*source, "-map", "0:v", "-map", "0:a", *HASHES, framemd5]
 
 
 def curl_player(url: str) -> list[object]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flux.cext.media import flv
 
-from tests.interop.clients import need, run
+from tests.interop.clients import HASHES, need, run
 
 FOLDER = Path(__file__).resolve().parent.parent / "media"
 SECONDS, LONG_SECONDS = 10, 30
@@ -64,7 +64,7 @@ def make_clip(codec: str, seconds: int = SECONDS) -> Clip:
 def decode(path: Path) -> Decoded:
     """All frames of a file, decoded by ffmpeg."""
     command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-i", path, "-map", "0:v", "-map", "0:a"]
-    return read_framemd5(run([*command, "-fps_mode", "passthrough", "-f", "framemd5", "-"], 120).decode())
+    return read_framemd5(run([*command, *HASHES, "-"], 120).decode())
 
 
 def read_framemd5(text: str) -> Decoded:
@@ -135,9 +135,8 @@ def decode_flv(data: bytes, folder: Path) -> Decoded:
     adts = folder / "flv.aac"
     config = next(frame.data for frame in audio if frame.config)
     adts.write_bytes(b"".join(adts_of(config, frame.data) for frame in audio if not frame.config))
-    picture = ["-fps_mode", "passthrough", "-f", "framemd5", "-"]
     command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-f", "hevc", "-i", raw, "-f", "aac", "-i", adts]
-    decoded = read_framemd5(run([*command, "-map", "0:v", "-map", "1:a", *picture]).decode())
+    decoded = read_framemd5(run([*command, "-map", "0:v", "-map", "1:a", *HASHES, "-"]).decode())
     shown = sorted(frame.pts_ms / 1000 for frame in video if not frame.config)
     heard = [frame.pts_ms / 1000 for frame in audio if not frame.config]
     return Decoded(Track(decoded.video.hashes, shown), Track(decoded.audio.hashes, heard))

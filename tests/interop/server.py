@@ -13,8 +13,9 @@ SETTINGS: dict[str, Any] = {
     "srt.latency_ms": 500,
     # Players over SRT that wait for their publisher are in their handshake.
     "srt.handshake_timeout_ms": 15000,
-    # Players end soon after their publisher.
-    "streams.idle_grace_ms": 1500,
+    # Players end soon after their publisher; a decoder that is behind has time to read what it was sent.
+    "streams.idle_grace_ms": 4000,
+    "streams.wait_ms": 8000,
     "supervisor.drain_timeout_ms": 2000,
 }
 
