@@ -1,6 +1,6 @@
 """NAL units of H.264 and H.265, and the bits inside them."""
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from flux.cext.media.codec cimport CODEC_H264
 
@@ -184,7 +184,7 @@ def exp_golomb(const uint8_t[::1] data not None, bint signed=False):
     """The first ue(v), or se(v), in `data`; ValueError past its end."""
     cdef bits b
     bits_init(&b, &data[0] if data.shape[0] else NULL, <uint32_t>data.shape[0])
-    value = bits_se(&b) if signed else bits_ue(&b)
+    cdef int64_t value = bits_se(&b) if signed else <int64_t>bits_ue(&b)
     if b.overrun:
         raise ValueError("no whole exp-Golomb code in these bytes")
     return value
