@@ -165,7 +165,7 @@ class _Client:
         try:
             try:
                 request = msgspec.json.decode(line)
-            except (msgspec.DecodeError, RecursionError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise CallError(f"no JSON: {error}", "send one JSON object a line", PARSE_ERROR) from None
             if isinstance(request, dict) and isinstance(request.get("id"), str | int | float):
                 identity = request["id"]
@@ -249,7 +249,7 @@ def _listen(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         if not folder.exists():
-            folder.mkdir(mode=0o700 if str(folder).startswith("/tmp") else 0o755, parents=True)
+            folder.mkdir(mode=0o700, parents=True)
         if os.path.lexists(path):
             _remove_stale(path)
         before = os.umask(0o177)
