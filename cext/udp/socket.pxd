@@ -42,7 +42,7 @@ cdef struct udp_socket:
     uint32_t gso_refusals         # in a row
     uint32_t datagrams_sent       # of the message that a full send buffer cut in two
     uint32_t messages_used        # of the latest recvmmsg
-    uint32_t kernel_drops         # SO_RXQ_OVFL, as last told
+    uint32_t kernel_drops         # since the socket was made, as last told
     udp_received received[64]
     udp_buffers* buffers
     uint64_t* counters

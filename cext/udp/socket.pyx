@@ -42,7 +42,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int getsockopt(int fd, int level, int name, void* value, uint32_t* length)
     int setsockopt(int fd, int level, int name, const void* value, uint32_t length)
     int MSG_DONTWAIT, MSG_NOSIGNAL, MSG_TRUNC
-    int SOL_SOCKET, SO_ERROR, SO_RCVBUF, SO_RCVBUFFORCE, SO_RXQ_OVFL, SO_SNDBUF, SO_SNDBUFFORCE
+    int SOL_SOCKET, SO_ERROR, SO_MEMINFO, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE
 
 cdef extern from "<netinet/in.h>" nogil:
     struct in_addr:
@@ -74,7 +74,10 @@ cdef enum:
     # Buffers that lay 64 KiB apart would share their cache sets; 22 lines more spread them.
     K_GRO_STRIDE_BYTES = 65536 + 22 * 64
     K_PLAIN_BYTES = 2048          # without GRO: one datagram, SRT's are at most 1,472 bytes
-    K_CONTROL_BYTES = 64          # room for UDP_GRO and SO_RXQ_OVFL, or UDP_SEGMENT
+    K_CONTROL_BYTES = 32          # room for UDP_GRO or UDP_SEGMENT
+    K_MEMINFO_WORDS = 9           # linux/sock_diag.h, SK_MEMINFO_VARS
+    K_MEMINFO_DROPS = 8           # SK_MEMINFO_DROPS
+    K_DROPS_RECEIVES = 256        # receives between two looks, where no full batch gives rise to one
     K_GSO_REFUSALS = 16           # in a row, after which GSO is given up
     K_SOCKET_ERRORS = 8           # errors of earlier datagrams read off before a send is given up
 
@@ -101,6 +104,22 @@ cdef int get_option(int fd, int name) noexcept nogil:
     return value
 
 
+cdef uint32_t drops_so_far(int fd) noexcept nogil:
+    """Datagrams that the kernel dropped since the socket was made; 0 when it does not tell."""
+    cdef uint32_t info[K_MEMINFO_WORDS]
+    cdef uint32_t length = sizeof(info)
+    if getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &length) != 0 or length <= K_MEMINFO_DROPS * sizeof(uint32_t):
+        return 0
+    return info[K_MEMINFO_DROPS]
+
+
+cdef void count_drops(udp_socket* s) noexcept nogil:
+    """Asked for now and then: SO_RXQ_OVFL tells the same, but costs a little with every datagram."""
+    cdef uint32_t drops = drops_so_far(s.fd)
+    s.counters[C_UDP_KERNEL_DROPS] += <uint32_t>(drops - s.kernel_drops)
+    s.kernel_drops = drops
+
+
 cdef int udp_open(udp_socket* s, int fd, bint gso, bint gro, uint64_t* counters) noexcept nogil:
     """Ready to receive and send on `fd`. -1 when memory is short."""
     cdef uint32_t i
@@ -114,7 +133,7 @@ cdef int udp_open(udp_socket* s, int fd, bint gso, bint gro, uint64_t* counters)
     if not s.gro:
         set_option(fd, SOL_UDP, UDP_GRO, 0)
     s.gso = gso and set_option(fd, SOL_UDP, UDP_SEGMENT, 0) == 0
-    set_option(fd, SOL_SOCKET, SO_RXQ_OVFL, 1)
+    s.kernel_drops = drops_so_far(fd)
     stride, room = (K_GRO_STRIDE_BYTES, K_GRO_BYTES) if s.gro else (K_PLAIN_BYTES, K_PLAIN_BYTES)
     s.buffers = <udp_buffers*>calloc(1, sizeof(udp_buffers))
     if s.buffers == NULL:
@@ -149,19 +168,14 @@ cdef void udp_free(udp_socket* s) noexcept nogil:
         s.buffers = NULL
 
 
-cdef void read_control(udp_socket* s, msghdr* message, udp_received* out) noexcept nogil:
+cdef void read_control(msghdr* message, udp_received* out) noexcept nogil:
     cdef cmsghdr* control = CMSG_FIRSTHDR(message)
-    cdef uint32_t drops
     cdef int segment
     while control != NULL:
         if control.cmsg_level == SOL_UDP and control.cmsg_type == UDP_GRO:
             memcpy(&segment, CMSG_DATA(control), sizeof(int))
             if segment > 0:
                 out.segment_bytes = segment
-        elif control.cmsg_level == SOL_SOCKET and control.cmsg_type == SO_RXQ_OVFL:
-            memcpy(&drops, CMSG_DATA(control), sizeof(uint32_t))
-            s.counters[C_UDP_KERNEL_DROPS] += <uint32_t>(drops - s.kernel_drops)
-            s.kernel_drops = drops
         control = CMSG_NXTHDR(message, control)
 
 
@@ -194,6 +208,8 @@ cdef int udp_receive(udp_socket* s) noexcept nogil:
         return 0
     s.messages_used = n
     s.counters[C_UDP_RECEIVES] += 1
+    if n == K_UDP_RECEIVE_MESSAGES or s.counters[C_UDP_RECEIVES] % K_DROPS_RECEIVES == 0:
+        count_drops(s)
     for i in range(n):
         message = &b.receive[i].msg_hdr
         out = &s.received[i]
@@ -201,7 +217,7 @@ cdef int udp_receive(udp_socket* s) noexcept nogil:
         out.length = b.receive[i].msg_len
         out.segment_bytes = out.length
         if message.msg_controllen > 0:
-            read_control(s, message, out)
+            read_control(message, out)
         if message.msg_flags & MSG_TRUNC:
             s.counters[C_UDP_TRUNCATED] += 1
             out.length = 0
@@ -419,6 +435,12 @@ cdef class UdpSocket:
     def gro(self):
         """Whether the kernel may hand over several datagrams as one."""
         return self.view.gro
+
+    @property
+    def kernel_drops(self):
+        """Datagrams dropped since the socket was made, as its receive buffer was full; the counter is brought up."""
+        count_drops(&self.view)
+        return self.view.kernel_drops
 
     @property
     def receive_buffer_bytes(self):

@@ -47,7 +47,6 @@ cdef struct srt_driver:
     uint32_t kept_end
     int64_t blocked_since_us      # 0: not blocked
     int64_t poll_interval_us
-    int64_t timeout_turn_us       # when handle_timeout was called last
     int64_t window_since_us
     uint32_t window_used
     uint32_t window_busy
@@ -179,12 +178,20 @@ cdef void transmit(srt_driver* d, int64_t now_us) noexcept nogil:
     d.more = True
 
 
+cdef int64_t on_grid(srt_driver* d, int64_t at_us) noexcept nogil:
+    """The next tick at or after `at_us`. Ticks lie on multiples of the interval, as the endpoint's own deadlines do,
+    so that what both round up is rounded up once."""
+    if d.poll_interval_us == 0:
+        return at_us
+    return (at_us + d.poll_interval_us - 1) // d.poll_interval_us * d.poll_interval_us
+
+
 cdef void set_timer(srt_driver* d, int64_t now_us) noexcept nogil:
     cdef int64_t deadline_us
     if d.more:
         deadline_us = now_us
     elif d.ticking:
-        deadline_us = now_us + d.poll_interval_us
+        deadline_us = on_grid(d, now_us + 1)
     elif d.blocked_since_us:
         deadline_us = d.blocked_since_us + K_BLOCKED_US
     else:
@@ -192,8 +199,7 @@ cdef void set_timer(srt_driver* d, int64_t now_us) noexcept nogil:
         if deadline_us == INT64_MAX:
             reactor_cancel_timer(d.r, &d.timer)
             return
-        if deadline_us < d.timeout_turn_us + d.poll_interval_us:
-            deadline_us = d.timeout_turn_us + d.poll_interval_us
+        deadline_us = on_grid(d, max(deadline_us, now_us + 1))
     reactor_set_timer(d.r, &d.timer, deadline_us)
 
 
@@ -211,7 +217,6 @@ cdef uint32_t turn(srt_driver* d, bint readable, int64_t now_us) noexcept nogil:
     if d.kept_end == 0 or send_kept(d, now_us):
         if endpoint_next_timeout(d.e) <= now_us:
             endpoint_handle_timeout(d.e, now_us)
-            d.timeout_turn_us = now_us
         endpoint_flush_sinks(d.e, now_us)
         transmit(d, now_us)
     else:

@@ -134,7 +134,7 @@ class _Caller:
         deadline = time.monotonic() + self._timeout_ms / 1000
         while not self._connected:
             self.reactor.run_once(K_SLICE_US)
-            if self.ended:
+            if self.ended and not self._connected:
                 raise self._refusal()
             if self._counters[C_SOCKET_ERRORS] >= K_REFUSALS:
                 raise SrtConnectError(

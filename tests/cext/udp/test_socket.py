@@ -209,6 +209,7 @@ def test_kernel_drops_are_counted() -> None:
         pair.take(1)
         received = counted(pair.counters[1], "datagrams_in")
         assert received < 101
+        assert pair.b.kernel_drops == 101 - received
         assert counted(pair.counters[1], "kernel_drops") == 101 - received
 
 
