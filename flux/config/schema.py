@@ -21,13 +21,13 @@ class ArenaSettings(Section):
 
     streams: int = Field(1024, ge=1, le=65536)
     """Streams that can be live at once."""
-    frame_ring_bytes: int = Field(8 << 20, ge=64 << 10)
+    frame_ring_bytes: int = Field(8 << 20, ge=64 << 10, le=1 << 32)
     """Ring of access units, a power of two."""
-    wire_ring_bytes: int = Field(8 << 20, ge=64 << 10)
+    wire_ring_bytes: int = Field(8 << 20, ge=64 << 10, le=1 << 32)
     """Ring of each wire format, a power of two."""
-    hls_bytes: int = Field(512 << 20, ge=1 << 20)
+    hls_bytes: int = Field(512 << 20, ge=1 << 20, le=1 << 36)
     """Address space for a stream's HLS segments, a power of two; pages are used only as bytes come."""
-    index_entries: int = Field(1 << 14, ge=64)
+    index_entries: int = Field(1 << 14, ge=64, le=1 << 22)
     """Records in a ring's index, a power of two."""
 
 
@@ -69,7 +69,7 @@ class SrtSettings(Section):
     """Bandwidth for retransmissions, in percent of the stream's."""
     poll_interval_us: Microseconds = 2000
     """Under load the socket is read this often; 0: at each datagram."""
-    play_interval_ms: int = Field(10, ge=1, le=1000)
+    play_interval_ms: int = Field(20, ge=1, le=1000)
     """Players are sent what a stream gained this often."""
     socket_buffer_bytes: int = Field(8 << 20, ge=64 << 10)
     """Kernel buffers of the UDP socket, as far as the kernel grants them."""

@@ -30,6 +30,7 @@ K_REFUSALS = 3  # ICMP "port unreachable" while connecting, after which nobody i
 K_FEED_US = 1000  # a file's packets are handed over at most this often, several at once
 K_DRAIN_S = 5.0  # the last packets of a file are acknowledged in this time, or given up
 K_SLICE_US = 100_000  # between two looks at the clock
+K_PROPER_ENDS = ("", "peer_shutdown")  # of a player: still connected, or told by the server
 C_SOCKET_ERRORS = {name: number for number, (name, _) in NAMES.items()}["flux_udp_socket_errors_total"]
 
 
@@ -261,4 +262,6 @@ def play(
                 if len(sink):
                     out.write(sink.take())
                     out.flush()
+        if caller.ended not in K_PROPER_ENDS:
+            raise SrtClosedError(f"{parsed}: the connection broke: {caller.ended}")
         return caller.stats()
