@@ -14,7 +14,7 @@ from typing import Any
 
 from perf.build import OUT
 from perf.media import clip
-from perf.programs import K_BUSY, LoadError, Program, busy, cpu_s, measuring_cpus, private_bytes
+from perf.programs import K_BUSY, K_CROWDED, LoadError, Program, Usage, busy, measuring_cpus, private_bytes
 from perf.server import FluxServer
 
 K_INTERVALS_MS = (0, 20, 40, 350)
@@ -40,15 +40,15 @@ def _measure(pid: int, port: int, path: str, count: int, seconds: float) -> dict
     with _players(port, path, count) as players:
         ready = players.read(60)
         memory = private_bytes(pid) - memory
-        before, before_s = players.mark(), cpu_s(pid)
+        before, usage = players.mark(), Usage.of(pid)
         time.sleep(seconds)
-        after, after_s = players.mark(), cpu_s(pid)
+        after, usage = players.mark(), Usage.of(pid).since(usage)
     gbits = (after["bytes"] - before["bytes"]) * 8e-9
-    wall_s = (after["t_us"] - before["t_us"]) / 1e6
     return {
-        "cpu": (after_s - before_s) / gbits,
-        "gbits": gbits / wall_s,
-        "share": (after_s - before_s) / wall_s,
+        "cpu": usage.cpu_s / gbits,
+        "gbits": gbits / usage.at_s,
+        "share": usage.cpu_s / usage.at_s,
+        "waited": usage.waited_s / usage.at_s,
         "busy": busy(before, after),
         "faults": after["gone"] + after["mismatched"] + after["behind"] + (after["unverified"] > 0),
         "verified": after["verified"],
@@ -82,6 +82,7 @@ def _row(
         "Flux / raw": _median(flux, "cpu") / _median(raw, "cpu"),
         "worker CPU %": 100 * _median(flux, "share"),
         "generator CPU %": 100 * max(_median(flux, "busy"), _median(raw, "busy")),
+        "waiting for CPU %": 100 * max(sample["waited"] for sample in flux + raw),
         "faults": sum(sample["faults"] for sample in flux + raw),
         "GB compared": sum(sample["verified"] for sample in flux) / 1e9,
         "bytes a player": round(_median(flux, "memory")),
@@ -124,6 +125,8 @@ def run(quick: bool) -> dict[str, Any]:
             notes.append(
                 f"{where} the load generator was near its limit: the figure is not the server's alone"
             )
+        if row["waiting for CPU %"] > 100 * K_CROWDED:
+            notes.append(f"{where} something else ran on the CPU that was measured")
         if row["faults"]:
             notes.append(f"{where} players were lost, behind or given other bytes: {row['faults']} in all")
     limits = [

@@ -8,12 +8,14 @@ import os
 import selectors
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from perf.build import binary
 
 K_ANSWER_S = 30.0
+K_CROWDED = 0.05  # of the time: a process that waits longer for its CPU shares it with others
 K_BUSY = 0.8  # of its CPU: a generator that uses more may be what limits a figure
 
 
@@ -21,13 +23,26 @@ class LoadError(RuntimeError):
     """A load program failed or did not answer; says what it printed."""
 
 
-def cpu_s(pid: int) -> float:
-    """User and system seconds of all threads of a process, to the nanosecond."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What all threads of a process used until `at_s`: seconds on a CPU, and seconds ready but waiting for one."""
+
+    at_s: float
+    cpu_s: float
+    waited_s: float
+
+    @classmethod
+    def of(cls, pid: int) -> Usage:
+        ran = waited = 0
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                words = (task / "schedstat").read_text().split()
+                ran, waited = ran + int(words[0]), waited + int(words[1])
+        return cls(time.monotonic(), ran / 1e9, waited / 1e9)
+
+    def since(self, before: Usage) -> Usage:
+        """The differences."""
+        return Usage(self.at_s - before.at_s, self.cpu_s - before.cpu_s, self.waited_s - before.waited_s)
 
 
 def private_bytes(pid: int) -> int:

@@ -36,6 +36,7 @@ def machine() -> list[tuple[str, str]]:
     return [
         ("processor", f"{model}, {len(os.sched_getaffinity(0))} CPUs"),
         ("memory", f"{memory:.0f} GiB"),
+        ("load average at the start", f"{os.getloadavg()[0]:.2f}"),
         ("kernel", f"{platform.system()} {platform.release()}"),
         ("Python", platform.python_version()),
         (
@@ -96,8 +97,8 @@ def draw(result: dict[str, Any], plot: dict[str, Any], path: Path) -> None:
     pyplot.close(figure)
 
 
-def write(results: dict[str, dict[str, Any]], folder: Path) -> Path:
-    """Writes report.md, report.json and the plots into `folder`; gives the report's path."""
+def write(results: dict[str, dict[str, Any]], folder: Path, facts: list[tuple[str, str]]) -> Path:
+    """Writes report.md, report.json and the plots into `folder`; gives the report's path. facts: of machine()."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
         "# Flux: benchmark report",
@@ -105,7 +106,7 @@ def write(results: dict[str, dict[str, Any]], folder: Path) -> Path:
         time.strftime("Measured on %Y-%m-%d %H:%M UTC.", time.gmtime()),
         "",
     ]
-    lines += [table([dict(zip(("what", "value"), pair, strict=True)) for pair in machine()]), ""]
+    lines += [table([dict(zip(("what", "value"), pair, strict=True)) for pair in facts]), ""]
     if checked := limits(results):
         lines += ["## Limits", "", table(checked), ""]
     for name, result in results.items():
@@ -131,12 +132,13 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         print(f"scripts/bench: no scenario {unknown[0]!r}; known: {', '.join(SCENARIOS)}", file=sys.stderr)
         return 2
+    facts = machine()
     results = {}
     for name in args.scenarios or SCENARIOS:
         print(f"{name} …", file=sys.stderr, flush=True)
         results[name] = importlib.import_module(SCENARIOS[name]).run(args.quick)
         print(table(results[name]["rows"]), flush=True)
-    print(f"report: {write(results, args.out)}")
+    print(f"report: {write(results, args.out, facts)}")
     return 0
 
 

@@ -69,7 +69,7 @@ __attribute__((format(printf, 1, 2))) static inline void tell(const char *format
     fflush(stdout);
 }
 
-static void (*harness_mark)(void);
+static void (*harness_mark)(void), (*harness_end)(void);
 
 static inline void *obey_harness(void *nothing)
 {
@@ -77,14 +77,17 @@ static inline void *obey_harness(void *nothing)
     (void)nothing;
     while (fgets(line, sizeof line, stdin) && strncmp(line, "stop", 4) != 0)
         harness_mark();
+    if (harness_end)
+        harness_end();
     _exit(0);
 }
 
-/* `mark` makes a thread call tell_figures(); `stop`, or the end of the input, ends the program. */
-static inline void begin_obeying(void (*tell_figures)(void))
+/* `mark` makes a thread call tell_figures(); `stop`, or the end of the input, calls hang_up() and ends the program. */
+static inline void begin_obeying(void (*tell_figures)(void), void (*hang_up)(void))
 {
     pthread_t thread;
     harness_mark = tell_figures;
+    harness_end = hang_up;
     pthread_create(&thread, NULL, obey_harness, NULL);
 }
 

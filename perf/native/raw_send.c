@@ -128,7 +128,7 @@ int main(int argc, char **argv)
     if (path)
         trace_load(&trace, path);
     tell("{\"port\": %d}", ntohs(a.sin_port));
-    begin_obeying(tell_figures);
+    begin_obeying(tell_figures, NULL);
     if (path)
         replay(listener);
     make_frames(listener, (uint32_t)number(argc, argv, "--frame-bytes", 10000), number(argc, argv, "--fps", 25));

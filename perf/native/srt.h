@@ -92,6 +92,13 @@ static inline void open_flows(int argc, char **argv, int count)
     }
 }
 
+/* Tells the peers, which would else wait for their idle timeout. */
+static inline void hang_up(void)
+{
+    for (int n = 0; n < flow_count; n++)
+        srt_close(flows[n]);
+}
+
 static inline void tell_figures(void)
 {
     int64_t lost = 0, dropped = 0, again = 0;

@@ -24,11 +24,11 @@ int main(int argc, char **argv)
     char payload[1500];
     srt_startup();
     if (option(argc, argv, "--listen", NULL))
-        begin_obeying(tell_figures);
+        begin_obeying(tell_figures, hang_up);
     open_flows(argc, argv, count);
     tell("{\"flows\": %d}", count);
     if (!option(argc, argv, "--listen", NULL))
-        begin_obeying(tell_figures);
+        begin_obeying(tell_figures, hang_up);
     if (count == 1)
         while (!lost_flows)
             take(0, srt_recvmsg2(flows[0], payload, sizeof payload, NULL));

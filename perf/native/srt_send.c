@@ -23,7 +23,7 @@ int main(int argc, char **argv)
         cursors[n].clip = &clip;
     }
     tell("{\"flows\": %d, \"bits_a_second\": %.0f}", count, clip.bytes_a_us * 8e6);
-    begin_obeying(tell_figures);
+    begin_obeying(tell_figures, hang_up);
     int64_t start_us = now_us(), next_us = start_us, sent = 0;
     for (;;) {
         sleep_until_us(next_us += tick_us);

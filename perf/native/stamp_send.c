@@ -116,7 +116,7 @@ int main(int argc, char **argv)
     srt_startup();
     open_flows(argc, argv, 1);
     tell("{\"flows\": 1}");
-    begin_obeying(tell_figures);
+    begin_obeying(tell_figures, hang_up);
     int64_t start_us = now_us();
     for (int64_t frame = 1;; frame++) {
         sleep_until_us(start_us + (int64_t)((double)frame * 1e6 / fps));

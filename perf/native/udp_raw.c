@@ -109,7 +109,7 @@ static void send_paced(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    begin_obeying(tell_figures);
+    begin_obeying(tell_figures, NULL);
     if (argc > 1 && strcmp(argv[1], "receive") == 0)
         receive(argc, argv);
     if (argc > 1 && strcmp(argv[1], "send") == 0)
