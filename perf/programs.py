@@ -15,7 +15,7 @@ from typing import Any
 from perf.build import binary
 
 K_ANSWER_S = 30.0
-K_CROWDED = 0.05  # of the time: a process that waits longer for its CPU shares it with others
+K_CROWDED = 0.05  # of the time: a process that waits longer for its CPU shares it
 K_BUSY = 0.8  # of its CPU: a generator that uses more may be what limits a figure
 
 
@@ -25,7 +25,7 @@ class LoadError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What all threads of a process used until `at_s`: seconds on a CPU, and seconds ready but waiting for one."""
+    """What all threads of a process used until `at_s`: seconds on a CPU, and ready but waiting for one."""
 
     at_s: float
     cpu_s: float

@@ -98,7 +98,7 @@ def draw(result: dict[str, Any], plot: dict[str, Any], path: Path) -> None:
 
 
 def write(results: dict[str, dict[str, Any]], folder: Path, facts: list[tuple[str, str]]) -> Path:
-    """Writes report.md, report.json and the plots into `folder`; gives the report's path. facts: of machine()."""
+    """Writes report.md, report.json and plots into `folder`; gives the report's path. facts: machine()."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
         "# Flux: benchmark report",

@@ -15,7 +15,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from perf.media import clip
+from flux.config.schema import SrtSettings
+from perf.media import CLIPS, clip
 from perf.programs import K_BUSY, K_CROWDED, Program, Usage, busy, measuring_cpus
 from perf.server import FluxServer
 
@@ -41,8 +42,6 @@ class Load:
     @property
     def bits(self) -> float:
         """Of one flow, a second."""
-        from perf.media import CLIPS
-
         return clip(self.mbits).stat().st_size * 8 / CLIPS[self.mbits].seconds * self.speed
 
 
@@ -53,7 +52,7 @@ INGEST = (
     Load("50 x 2 Mbit/s", 50, 2),
 )
 # How long libsrt's program gathers payloads before it sends: each as it is due, and as our worker does.
-PLAY_TICKS_US = (1000, 10_000)
+PLAY_TICKS_US = (1000, 1000 * SrtSettings().play_interval_ms)
 PLAY = Load("2 Mbit/s to 50 players", 50, 2)
 K_JOIN_S = 1.5  # what players get at once when they join is over by then
 
@@ -147,8 +146,8 @@ def _play_raw(load: Load, seconds: float) -> dict[str, float]:
         "udp_raw", "receive", "--listen", "127.0.0.1:0", "--tick-us", 2000, cpu=load_cpu
     ) as receiver:
         address = f"127.0.0.1:{receiver.read()['port']}"
-        arguments = ("--connect", address, "--flows", load.flows, "--bits", load.bits, "--tick-us", 10000)
-        with Program("udp_raw", "send", *arguments, cpu=own_cpu) as sender:
+        arguments = ("--connect", address, "--flows", load.flows, "--bits", load.bits)
+        with Program("udp_raw", "send", *arguments, "--tick-us", PLAY_TICKS_US[-1], cpu=own_cpu) as sender:
             sender.read()
             return _window(sender.pid, receiver, seconds)
 
