@@ -17,6 +17,11 @@ cdef void adts_init(adts_stream* a, uint64_t* counters) noexcept nogil:
 cdef void adts_begin(adts_stream* a, bint has_pts, int64_t pts_ticks) noexcept nogil:
     """A PES begins: its time is that of the first frame that begins in it (13818-1, 2.4.3.7)."""
     if has_pts:
+        if a.marked and a.mark_at == 0 and a.length:
+            # The frame that began the PES before goes on in this one: it is the next to be handed on.
+            a.has_times = True
+            a.base_ticks = a.mark_ticks
+            a.samples = 0
         a.marked = True
         a.mark_at = a.length
         a.mark_ticks = pts_ticks

@@ -221,7 +221,7 @@ def after_first(write):
 
 
 def predicted(before: int, used: str):
-    """Of a set that is predicted from one with `before` pictures; used: "1", "01" or "00" for each of them and one."""
+    """A set predicted from one of `before` pictures; used: "1", "01" or "00" for each and one more."""
     assert len(used.split()) == before + 1
 
     def write(b: Bits) -> None:
