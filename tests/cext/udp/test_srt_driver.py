@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from flux.cext.counters import NAMES
 from flux.cext.reactor import Reactor
 from flux.cext.srt.endpoint import Endpoint
+from flux.cext.udp.socket import UdpSocket
 from flux.cext.udp.srt_client import CollectingSink, SendingSink
 from flux.cext.udp.srt_driver import SrtDriver
 
@@ -151,6 +153,60 @@ def test_a_closed_driver_is_silent() -> None:
     near.close()
     assert reactor.timers == 0
     far.sock.close()
+
+
+@pytest.mark.parametrize("rounds", [60, pytest.param(6000, marks=pytest.mark.slow)])
+def test_rubbish_is_counted_and_newcomers_are_served(rounds: int) -> None:
+    """Random and half-right datagrams, from strangers and from a peer's own address."""
+    random = Random(7)
+    reactor = Reactor()
+    near, far = Side(reactor), Side(reactor)
+    stranger = UdpSocket(bound_socket())
+    try:
+        near.connect(reactor, far)
+        (id,) = far.sinks
+        for _ in range(rounds):
+            batches = []
+            for _ in range(4):
+                size = random.choice((1, 15, 16, 20, 44, 64, 300, 1332, 1472, 1500, 2000))
+                batches.append((far.address, [half_right(random, id, size) for _ in range(44)]))
+            stranger.send(batches)
+            near.driver.socket.send(batches)
+            reactor.run_once(0)
+        received = lambda: far.count("datagrams_in_total") + far.driver.socket.kernel_drops  # noqa: E731
+        until(reactor, lambda: received() >= rounds * 352)
+        refused = {
+            name: int(far.counters[number])
+            for number, (name, _) in NAMES.items()
+            if name.startswith(("flux_srt_refused", "flux_srt_malformed")) and far.counters[number]
+        }
+        assert len(refused) >= 4, refused
+        assert sum(refused.values()) > rounds * 100
+        after = Side(reactor)
+        sink = SendingSink(after.endpoint, after.connect(reactor, far, "publish:after"))
+        sink.deliver(numbered(7), now_us())
+        after.driver.turn()
+        collected = list(far.sinks.values())[-1]
+        until(reactor, lambda: len(collected) == PAYLOAD)
+        assert collected.take() == numbered(7)
+        after.close()
+    finally:
+        near.close()
+        far.close()
+        stranger.sock.close()
+
+
+def half_right(random: Random, id: int, size: int) -> bytes:
+    """Random bytes, but for a header that may name a control type and a connection that there are."""
+    data = bytearray(random.randbytes(size))
+    if size >= 16:
+        if random.random() < 0.7:
+            data[0:2] = (0x8000 | random.randrange(10)).to_bytes(2, "big")
+        if random.random() < 0.7:
+            data[12:16] = random.choice((0, id)).to_bytes(4, "big")
+        if random.random() < 0.5:
+            data[4:12] = bytes(8)
+    return bytes(data)
 
 
 @pytest.mark.interop
