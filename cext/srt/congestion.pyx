@@ -63,7 +63,7 @@ def spend(uint64_t bytes_per_s, uint32_t percent, uint32_t packet_bytes, times_u
     for now_us in times_us:
         budget_fill(&b, bytes_per_s, percent, now_us)
         allowed.append(b.bytes // packet_bytes)
-        b.bytes -= allowed[-1] * packet_bytes
+        b.bytes %= packet_bytes
     return allowed
 
 

@@ -38,4 +38,3 @@ cdef class Endpoint:
     cdef dict sources             # id -> Ring kept alive
     cdef tuple last               # (id, figures) of the connection whose end was read last
     cdef connection* _find(self, uint32_t id) except NULL
-    cdef _let_go(self, connection* c)

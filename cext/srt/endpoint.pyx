@@ -55,6 +55,7 @@ cdef void endpoint_receive(endpoint* e, const void* addr, uint32_t addr_bytes,
     cdef uint32_t key_bytes
     cdef uint32_t id
     cdef connection* c
+    e.now_us = now_us
     count(e, C_SRT_DATAGRAMS)
     count_many(e, C_SRT_BYTES, length)
     if length < K_HEADER:
@@ -127,6 +128,7 @@ cdef void endpoint_handle_timeout(endpoint* e, int64_t now_us) noexcept nogil:
     cdef connection* c
     cdef connection* after
     cdef int64_t interval = e.settings.source_interval_us
+    e.now_us = now_us
     limbo_empty(e)
     while timers_next(&e.timers) <= now_us:
         protocol_timeout(<connection*>e.timers.entries[0].timer.owner, now_us)
@@ -348,7 +350,10 @@ cdef class Endpoint:
 
     def next_event(self):
         """("request", id, (host, port), stream_id, facts), ("connected", id, facts), ("closed", id, reason) or None."""
-        cdef connection* c = connection_next_event(self.handle)
+        cdef connection* c
+        # What was delivered is flushed before Python hears of anything: it may let go of the sink then.
+        endpoint_flush_sinks(self.handle, self.handle.now_us)
+        c = connection_next_event(self.handle)
         if c == NULL:
             return None
         if c.events & EVENT_REQUEST:
@@ -362,18 +367,12 @@ cdef class Endpoint:
             c.events = 0
             event = ("closed", c.id, _reason(c.reason))
             self.last = (c.id, _figures(c))
-            self._let_go(c)
+            self.sinks.pop(c.id, None)
+            self.sources.pop(c.id, None)
         if c.events:
             connection_post(c, 0)
         connection_release(c)
         return event
-
-    cdef _let_go(self, connection* c):
-        """Drop what was kept alive for a connection that has ended; its sink gets the flush that it still has to get."""
-        if c.in_flush:
-            endpoint_flush_sinks(self.handle, c.sent_us)
-        self.sinks.pop(c.id, None)
-        self.sources.pop(c.id, None)
 
     def accept(self, uint32_t id, int64_t now_us):
         """Take a requested connection in; False when it is gone by now."""

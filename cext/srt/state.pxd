@@ -187,6 +187,7 @@ cdef struct endpoint:
     uint32_t next_slot            # where the search for a free slot goes on
     settings settings
     uint64_t* counters
+    int64_t now_us                # of the last datagram or timer
     cookie_key key
     uint64_t serial               # ids and initial numbers are drawn from it, under the key
     connection** slots            # by the slot number in the socket id

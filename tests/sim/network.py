@@ -1,7 +1,8 @@
-"""A network that exists only in numbers: two SRT endpoints, two links, a clock that jumps from event to event.
+"""A network that exists only in numbers: two SRT endpoints, two links, a clock that jumps to the next event.
 
-Everything that happens follows from the seed, so a run that fails fails again. A link loses, delays, jitters,
-duplicates and throttles; an endpoint may have a clock of its own that starts elsewhere and runs faster or slower.
+Everything that happens follows from the seed, so a run that fails fails again. A link loses, delays,
+jitters, duplicates and throttles; an endpoint may have a clock of its own that starts elsewhere and runs
+faster or slower.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LISTENER: Address = ("10.0.0.2", 8890)
 
 @dataclass
 class Conditions:
-    """What one direction of the path does to datagrams. lose(now_us, data), if given, decides instead of `loss`."""
+    """What one direction of the path does to datagrams. lose(now_us, data) decides instead of `loss`."""
 
     loss: float = 0.0
     delay_us: int = 10_000
@@ -93,7 +94,7 @@ class Node:
 
 
 class Network:
-    """Two nodes: `caller` and `listener`. Times are true µs; run() goes on to a time, until() to a condition."""
+    """Two nodes. Times are true µs; run() goes on for a time, until() to a condition."""
 
     def __init__(
         self,
@@ -194,9 +195,7 @@ class Network:
 
     def connect(self, stream_id: str = "publish:live/cam1", **settings: Any) -> tuple[int, int]:
         """Opens a connection: (caller's id, listener's id)."""
-        id = self.caller.endpoint.connect(
-            LISTENER, stream_id, self.caller.local(self.now_us), **settings
-        )
+        id = self.caller.endpoint.connect(LISTENER, stream_id, self.caller.local(self.now_us), **settings)
         self.until(lambda: bool(self.listener.events))
         kind, other, address, text, _facts = self.listener.events.pop(0)
         assert (kind, address, text) == ("request", CALLER, stream_id)
@@ -234,9 +233,7 @@ class Flow:
 
     def feed(self, pkts_per_s: float, duration_us: int) -> None:
         """Sends at a rate, for a time from now."""
-        self.network.every(
-            int(1e6 / pkts_per_s), self.send, until_us=self.network.now_us + duration_us
-        )
+        self.network.every(int(1e6 / pkts_per_s), self.send, until_us=self.network.now_us + duration_us)
 
     def _collect(self, now_us: int) -> None:
         if not len(self._sink):
