@@ -184,13 +184,13 @@ NAMES = {
     C_UDP_TICKING: ("flux_udp_ticking", "sockets that are read on the polling tick at present"),
     # 352..383 what the SRT service decides
     C_SRT_SERVICE_REQUESTS: ("flux_srt_service_requests_total", "SRT callers that asked for a stream"),
-    C_SRT_SERVICE_REJECTED_STREAM_ID: ("flux_srt_rejected_stream_id_total", "SRT callers rejected: stream id or stream name malformed"),
-    C_SRT_SERVICE_REJECTED_NOT_FOUND: ("flux_srt_rejected_not_found_total", "SRT players rejected: nobody published the stream in time"),
-    C_SRT_SERVICE_REJECTED_TAKEN: ("flux_srt_rejected_taken_total", "SRT publishers rejected: the name has a publisher"),
-    C_SRT_SERVICE_REJECTED_LIMIT: ("flux_srt_rejected_limit_total", "SRT callers rejected: a configured bound was reached"),
-    C_SRT_SERVICE_REJECTED_DRAINING: ("flux_srt_rejected_draining_total", "SRT callers rejected: this server is draining"),
-    C_SRT_SERVICE_REJECTED_MODE: ("flux_srt_rejected_mode_total", "SRT callers rejected: a mode or type that is not offered"),
-    C_SRT_SERVICE_REJECTED_FAILED: ("flux_srt_rejected_failed_total", "SRT callers rejected: an error of ours"),
+    C_SRT_SERVICE_REJECTED_STREAM_ID: ("flux_srt_requests_rejected_stream_id_total", "SRT callers rejected: stream id or stream name malformed"),
+    C_SRT_SERVICE_REJECTED_NOT_FOUND: ("flux_srt_requests_rejected_not_found_total", "SRT players rejected: nobody published the stream in time"),
+    C_SRT_SERVICE_REJECTED_TAKEN: ("flux_srt_requests_rejected_taken_total", "SRT publishers rejected: the name has a publisher"),
+    C_SRT_SERVICE_REJECTED_LIMIT: ("flux_srt_requests_rejected_limit_total", "SRT callers rejected: a configured bound was reached"),
+    C_SRT_SERVICE_REJECTED_DRAINING: ("flux_srt_requests_rejected_draining_total", "SRT callers rejected: this server is draining"),
+    C_SRT_SERVICE_REJECTED_MODE: ("flux_srt_requests_rejected_mode_total", "SRT callers rejected: a mode or type that is not offered"),
+    C_SRT_SERVICE_REJECTED_FAILED: ("flux_srt_requests_rejected_failed_total", "SRT callers rejected: an error of ours"),
 
     # 384..447 arena, rings, worker
     C_WORKER_SESSIONS: ("flux_worker_sessions", "sessions open now"),

@@ -37,14 +37,14 @@ K_ANSWER_MS = 500  # an answer to a caller that waits is on its way this long be
 K_EVENTS_A_TURN = 256  # handled at once; the loop has its turn before the others
 
 _COUNTERS = {
-    K_BAD_REQUEST: "flux_srt_rejected_stream_id_total",
-    K_BAD_MODE: "flux_srt_rejected_mode_total",
-    K_UNSUPPORTED_MEDIA: "flux_srt_rejected_mode_total",
-    K_NOT_FOUND: "flux_srt_rejected_not_found_total",
-    K_CONFLICT: "flux_srt_rejected_taken_total",
-    K_OVERLOAD: "flux_srt_rejected_limit_total",
-    K_DOWN: "flux_srt_rejected_draining_total",
-    K_INTERNAL_ERROR: "flux_srt_rejected_failed_total",
+    K_BAD_REQUEST: "flux_srt_requests_rejected_stream_id_total",
+    K_BAD_MODE: "flux_srt_requests_rejected_mode_total",
+    K_UNSUPPORTED_MEDIA: "flux_srt_requests_rejected_mode_total",
+    K_NOT_FOUND: "flux_srt_requests_rejected_not_found_total",
+    K_CONFLICT: "flux_srt_requests_rejected_taken_total",
+    K_OVERLOAD: "flux_srt_requests_rejected_limit_total",
+    K_DOWN: "flux_srt_requests_rejected_draining_total",
+    K_INTERNAL_ERROR: "flux_srt_requests_rejected_failed_total",
 }
 
 

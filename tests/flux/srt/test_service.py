@@ -83,11 +83,11 @@ def test_sessions_tell_their_figures_and_can_be_kicked() -> None:
 
 
 REJECTIONS = [
-    ("#!::r=live/cam1,m=bidirectional", 1405, "flux_srt_rejected_mode_total"),
-    ("#!::r=live/cam1,t=file", 1415, "flux_srt_rejected_mode_total"),
-    ("", 1400, "flux_srt_rejected_stream_id_total"),
-    ("write:x", 1400, "flux_srt_rejected_stream_id_total"),
-    ("read:nobody", 1404, "flux_srt_rejected_not_found_total"),
+    ("#!::r=live/cam1,m=bidirectional", 1405, "flux_srt_requests_rejected_mode_total"),
+    ("#!::r=live/cam1,t=file", 1415, "flux_srt_requests_rejected_mode_total"),
+    ("", 1400, "flux_srt_requests_rejected_stream_id_total"),
+    ("write:x", 1400, "flux_srt_requests_rejected_stream_id_total"),
+    ("read:nobody", 1404, "flux_srt_requests_rejected_not_found_total"),
 ]
 
 
@@ -114,7 +114,7 @@ def test_a_taken_name_is_refused() -> None:
             with pytest.raises(SrtRefusedError, match="1409"):
                 await in_thread(publish_file, CLIP, url)
             await first
-            assert worker.counters.get("flux_srt_rejected_taken_total") == 1
+            assert worker.counters.get("flux_srt_requests_rejected_taken_total") == 1
 
     run(test)
 
@@ -157,7 +157,7 @@ def test_draining_refuses_newcomers_and_keeps_the_others() -> None:
                 await in_thread(play, worker.url("read:live/cam1"), io.BytesIO())
             assert len(worker.sessions) == 1
             await first
-            assert worker.counters.get("flux_srt_rejected_draining_total") == 2
+            assert worker.counters.get("flux_srt_requests_rejected_draining_total") == 2
 
     run(test)
 
