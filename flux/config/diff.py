@@ -7,7 +7,8 @@ from typing import NamedTuple
 from flux.config.load import flatten, unflatten
 from flux.config.schema import Config
 
-# Keys, or sections ending in ".", that are read once at the start. All else is taken over while running.
+# Keys, or sections ending in ".", that are read once at the start, and what of them is not. All else is taken
+# over while running; some of it holds for those who come from then on.
 NEEDS_RESTART = (
     "workers",
     "pin_workers",
@@ -20,6 +21,7 @@ NEEDS_RESTART = (
     "demo.",
     "log.file",
 )
+_EXCEPT = ("srt.poll_interval_us",)
 
 
 class Change(NamedTuple):
@@ -44,4 +46,6 @@ def compare(old: Config, new: Config) -> Change:
 
 def needs_restart(key: str) -> bool:
     """Whether a change of that setting is seen only after a restart."""
-    return any(key == fixed or (fixed.endswith(".") and key.startswith(fixed)) for fixed in NEEDS_RESTART)
+    return key not in _EXCEPT and any(
+        key == fixed or (fixed.endswith(".") and key.startswith(fixed)) for fixed in NEEDS_RESTART
+    )

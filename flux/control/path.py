@@ -15,17 +15,19 @@ def candidates() -> list[Path]:
     places = [SYSTEM]
     if runtime:
         places.append(Path(runtime) / "flux" / "control.sock")
-    places.append(Path(tempfile.gettempdir()) / f"flux-{os.getuid()}" / "control.sock")
+    ours = Path(tempfile.gettempdir()) / f"flux-{os.getuid()}"
+    # Anybody can make a folder there by our name, and answer our calls.
+    if not os.path.lexists(ours) or (not ours.is_symlink() and ours.stat().st_uid == os.getuid()):
+        places.append(ours / "control.sock")
     return places
 
 
 def default_path() -> str:
     """The path at which a client looks: where there is a socket, or else where one would be made."""
     places = candidates()
-    for place in places:
-        if place.is_socket():
-            return str(place)
-    return str(next((place for place in places if usable(place.parent)), places[-1]))
+    there = (place for place in places if place.is_socket())
+    possible = (place for place in places if usable(place.parent))
+    return str(next(there, None) or next(possible, SYSTEM))
 
 
 def usable(folder: Path) -> bool:

@@ -31,6 +31,7 @@ class DemoService:
         self._pacer: Any = None
         self._timer: asyncio.TimerHandle | None = None
         self._refusal = ""
+        self._bytes_before = 0  # of the stream's earlier publishers
 
     def start(self) -> None:
         self._publish()
@@ -57,6 +58,7 @@ class DemoService:
             self._later(K_RETRY_S, self._publish)
             return
         self._refusal = ""
+        self._bytes_before = self._bytes_in(self._publication)
         self._pacer = TsPacer(self._data, loop=True)
         self._feed()
 
@@ -75,7 +77,10 @@ class DemoService:
     def _figures(self) -> dict[str, Any]:
         if self._publication is None:
             return {}
-        return {"bytes": self._context.arena.slot(self._publication.slot)["bytes_in"]}
+        return {"bytes": self._bytes_in(self._publication) - self._bytes_before}
+
+    def _bytes_in(self, publication: Publication) -> int:
+        return int(self._context.arena.slot(publication.slot)["bytes_in"])
 
     def _kicked(self, reason: str) -> None:
         """Comes back after a while, as any publisher would that was kicked."""

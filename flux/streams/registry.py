@@ -176,6 +176,11 @@ class StreamRegistry:
         for publication in list(self._publications.values()):
             publication.end(reason)
 
+    @property
+    def viewers(self) -> int:
+        """Players, of all workers, of the streams that are published here."""
+        return sum(self._arena.slot(slot)["viewers"] for slot in self._publications)
+
     def find(self, name: str) -> StreamRef | None:
         """The stream of that name, live or idle."""
         found = self._arena.look_up(name)

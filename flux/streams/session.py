@@ -75,7 +75,8 @@ class SessionTable:
         self._number = number
         self._counters = counters
         self._sessions: dict[int, Session] = {}
-        self._serial = 0
+        # Goes on where this worker's predecessor ended: an id never means another session.
+        self._serial = counters.get("flux_worker_sessions_total")
 
     def __len__(self) -> int:
         return len(self._sessions)

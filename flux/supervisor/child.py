@@ -91,8 +91,8 @@ class Child:
         return min(max(first_s, K_FIRST_BACKOFF_S) * 2.0 ** min(self._quick_deaths - 2, 20), most_s)
 
     def signal(self, number: signal.Signals) -> None:
-        """Not after it was reaped: the pid may be another's by then."""
-        if self.process is not None:
+        """Not after its end is known: the pid may be another's by then."""
+        if self.process is not None and self.process.exitcode is None:
             os.kill(self.pid, number)
 
     def tell(self, method: str, **params: Any) -> bool:

@@ -13,7 +13,7 @@ from flux.config.schema import Config
 from flux.errors import UserError
 from flux.worker.worker import Sockets
 
-K_BACKLOG = 1024  # connections of one worker that wait to be accepted
+K_BACKLOG = 4096  # connections of one worker that wait to be accepted
 
 
 class Listeners:

@@ -26,6 +26,7 @@ from flux.cext.arena import Arena
 from flux.cext.counters import NAMES
 from flux.config.diff import Change, compare
 from flux.config.schema import Config
+from flux.errors import FluxError, UserError
 from flux.observe import logging
 from flux.observe.counters import Counters
 from flux.observe.rates import StreamRates
@@ -57,7 +58,9 @@ K_SAMPLE_S = 1.0  # between two samples of the streams' rates
 K_STOPPED_S = (
     1.0  # a look so late means that this process was stopped itself, and its children perhaps with it
 )
-EXIT_BOOT_FAILED = 3
+K_MAX_WORKERS = 56
+EXIT_FAILED = 1  # of a child
+EXIT_START_FAILED = 3
 
 SIGNALS = (
     signal.SIGCHLD,
@@ -67,6 +70,32 @@ SIGNALS = (
     signal.SIGUSR1,
 )
 _GAUGES = [number for number, (name, _) in NAMES.items() if not name.endswith("_total")]
+
+
+def _usable_cpus(config: Config) -> list[int]:
+    """The CPUs that workers are pinned to, in turn."""
+    ours = sorted(os.sched_getaffinity(0))
+    missing = sorted(set(config.cpus) - set(ours))
+    if missing:
+        raise UserError(f"cpus: this process may not use CPU {missing[0]}", f"it may use {ours}")
+    return list(config.cpus) or ours
+
+
+def _make_arena(config: Config) -> Any:
+    arena = config.arena
+    try:
+        return Arena.create(
+            slots=arena.streams,
+            frame_ring_bytes=arena.frame_ring_bytes,
+            wire_ring_bytes=arena.wire_ring_bytes,
+            hls_bytes=arena.hls_bytes,
+            index_entries=arena.index_entries,
+        )
+    except OSError as error:
+        what = (error.strerror or str(error)).lower()
+        raise UserError(
+            f"no arena for {arena.streams} streams: {what}", "lower arena.streams or arena.hls_bytes"
+        ) from None
 
 
 def _note_signal(_number: int, _frame: Any) -> None:
@@ -83,7 +112,7 @@ class Supervisor:
         self.state = "starting"
         self.since = datetime.now(UTC)
         self.started_s = time.monotonic()
-        self.cpus = list(config.cpus) or sorted(os.sched_getaffinity(0))
+        self.cpus: list[int] = []
         self.children: list[Child] = []
         self.timers = Timers()
         self.rates = StreamRates()
@@ -138,19 +167,13 @@ class Supervisor:
 
     def _open(self) -> None:
         config = self.config
-        workers = config.workers or len(self.cpus)
+        self.cpus = _usable_cpus(config)
+        workers = config.workers or min(len(self.cpus), K_MAX_WORKERS)
         self.listeners = Listeners(config, workers)
         self.addresses = self.listeners.addresses()
         self._selector = selectors.DefaultSelector()
         try:
-            arena = config.arena
-            self.arena = Arena.create(
-                slots=arena.streams,
-                frame_ring_bytes=arena.frame_ring_bytes,
-                wire_ring_bytes=arena.wire_ring_bytes,
-                hls_bytes=arena.hls_bytes,
-                index_entries=arena.index_entries,
-            )
+            self.arena = _make_arena(config)
             self.arena.join(K_SUPERVISOR)
             self.counters = Counters(self.arena.my_counters)
             self.control = ControlServer(
@@ -244,7 +267,17 @@ class Supervisor:
         logging.name_process(name)
         if number is not None:
             self.arena.join(number)
-        run(channel)
+        try:
+            run(channel)
+        except Exception as error:
+            if isinstance(error, FluxError):
+                reason = str(error)
+                log.error("process_failed", reason=reason)
+            else:
+                reason = f"{type(error).__name__}: {error}"
+                log.exception("process_failed")
+            channel.send(Message(method="failed", params={"reason": reason}))
+            raise SystemExit(EXIT_FAILED) from None
 
     def _worker(self, number: int, sockets: worker.Sockets) -> Callable[[Channel], None]:
         def run(channel: Channel) -> None:
@@ -342,7 +375,7 @@ class Supervisor:
             self._fail(child, child.last_words or exit_text(how))
         else:
             self.counters.add("flux_supervisor_deaths_total")
-            log.error("process_died", **facts, reason=child.last_words or None)
+            log.error("process_died", **facts, **({"reason": child.last_words} if child.last_words else {}))
             self._respawn_later(child)
 
     def _respawn_later(self, child: Child) -> None:
@@ -360,7 +393,7 @@ class Supervisor:
     def _fail(self, child: Child, reason: str) -> None:
         """A place whose first process never got ready would not do better the next time: all is stopped."""
         if self.exit_code == 0:
-            self.exit_code = EXIT_BOOT_FAILED
+            self.exit_code = EXIT_START_FAILED
             log.error(
                 "start_failed", name=child.name, reason=reason, cure="mend what it says and start again"
             )
@@ -372,7 +405,6 @@ class Supervisor:
         now_us = time.monotonic_ns() // 1000
         now_s = now_us / 1e6
         was_stopped = now_s - self._looked_s > K_LOOK_S + K_STOPPED_S
-        self._looked_s = now_s
         self.arena.heartbeat(now_us)
         if not was_stopped:
             for child in self.children:
@@ -380,6 +412,7 @@ class Supervisor:
                 self._kill_hung(child, now_s)
         gone = self.arena.expire_idle(now_us, self.config.streams.idle_grace_ms * 1000)
         self.counters.add("flux_supervisor_streams_retired_total", len(gone))
+        self._looked_s = time.monotonic()
 
     def _kill_hung(self, child: Child, now_s: float) -> None:
         settings = self.config.supervisor

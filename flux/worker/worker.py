@@ -17,7 +17,6 @@ import uvloop
 
 from flux.cext.reactor import Reactor
 from flux.config.schema import Config
-from flux.errors import FluxError
 from flux.observe import logging
 from flux.observe.counters import Counters
 from flux.streams.context import Service, WorkerContext
@@ -33,7 +32,6 @@ K_DRAIN_LOOK_S = 0.05  # between two looks whether the last session is gone
 K_CLOSE_S = 1.0  # a service has ended everything in this time
 K_PAGE_SESSIONS = 50  # of at most about 1 KiB each: they fit a message
 K_GC_THRESHOLD = (50_000, 20, 50)  # a worker makes few cycles; seldom collections keep its pauses rare
-K_BOOT_FAILED = 3  # exit code
 
 
 class Sockets(NamedTuple):
@@ -62,20 +60,8 @@ def run(arena: Any, config: Config, sockets: Sockets, channel: Channel) -> None:
     """Runs a worker in this process, which has joined the arena, until it is told to stop."""
     gc.set_threshold(*K_GC_THRESHOLD)
     gc.enable()
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(Worker(arena, config, sockets, channel).run())
-    except Exception as error:
-        if isinstance(error, FluxError):
-            log.error("worker_failed", reason=str(error))
-        else:
-            log.exception("worker_failed")
-        channel.send(Message(method="failed", params={"reason": _reason(error)}))
-        raise SystemExit(K_BOOT_FAILED) from None
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, FluxError) else f"{type(error).__name__}: {error}"
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(Worker(arena, config, sockets, channel).run())
 
 
 def _log_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -183,7 +169,7 @@ class Worker:
             answer = Message(id=message.id, result=result)
         except Exception as error:
             log.exception("command_failed", method=message.method)
-            answer = Message(id=message.id, error=_reason(error))
+            answer = Message(id=message.id, error=f"{type(error).__name__}: {error}")
         if message.id:
             self._send(answer)
 
@@ -237,7 +223,8 @@ class Worker:
         return True
 
     def _look_for_end(self) -> None:
-        if self._sessions.count_but("demo"):
+        """Not while a stream of ours is watched in any worker; a demo without viewers holds nobody."""
+        if self._sessions.count_but("demo") or self._registry.viewers:
             self._loop.call_later(K_DRAIN_LOOK_S, self._look_for_end)
         else:
             self._stopped.set()

@@ -3,9 +3,11 @@ from __future__ import annotations
 import os
 import signal
 
+import psutil
 import pytest
 
 from flux.errors import ControlError
+from tests.flux.supervisor.tree import descriptors, until
 
 
 @pytest.fixture
@@ -63,17 +65,13 @@ def test_a_file_that_can_not_be_read_in_time_holds_nobody(start, config):
 
 
 def test_reading_again_leaves_no_process_and_no_descriptor(start, config):
-    from tests.flux.supervisor.tree import descriptors
-
     tree = start(config=config)
     tree.call("reload")
     before = len(descriptors(tree.pid))
     for number in range(10):
         config.write_text(f"streams: {{wait_ms: {number}}}\n")
         assert tree.call("reload")["changed"] == ["streams.wait_ms"]
-    assert len(descriptors(tree.pid)) == before
-    import psutil
-
+    until(lambda: len(descriptors(tree.pid)) == before)
     assert len(psutil.Process(tree.pid).children()) == 2
 
 
@@ -97,10 +95,7 @@ def test_usr1_opens_the_log_file_anew_in_every_process(start, tmp_path):
     moved = log.rename(tmp_path / "flux.log.1")
     tree.signal(signal.SIGUSR1)
     tree.log_path = log
-    log_lines = lambda: log.exists() and tree.events("logs_reopened")  # noqa: E731
-    from tests.flux.supervisor.tree import descriptors, until
-
-    until(log_lines)
+    until(lambda: log.exists() and tree.events("logs_reopened"))
     for pid in (tree.pid, tree.pid_of("worker 0"), tree.pid_of("worker 1")):
         until(lambda pid=pid: str(log) in descriptors(pid))
         assert str(moved) not in descriptors(pid)

@@ -134,7 +134,7 @@ def test_respawns_leave_nothing_behind(start):
     memory = psutil.Process(tree.pid).memory_info().rss
     for _ in range(20):
         tree.kill_worker("worker 0")
-    assert len(descriptors(tree.pid)) == supervisor
+    until(lambda: len(descriptors(tree.pid)) == supervisor)  # the connections of status may be closing yet
     assert descriptors(tree.pid_of("worker 1")) == neighbour
     assert len(descriptors(tree.pid_of("worker 0"))) == worker
     assert psutil.Process(tree.pid).memory_info().rss - memory < 4 << 20
@@ -229,6 +229,20 @@ def test_a_worker_that_never_gets_ready_stops_all(start):
     tree = start("supervisor.boot_timeout_ms=300", entry=patched("while True: pass"), wait=False)
     assert tree.wait() == 3
     assert "not ready after 300 ms" in {line["reason"] for line in tree.events("start_failed")}
+
+
+def test_a_cpu_that_is_not_there(start):
+    tree = start("cpus=4095", wait=False)
+    assert tree.wait() == 2
+    assert "flux: cpus: this process may not use CPU 4095; it may use [" in tree.log_path.read_text()
+
+
+def test_an_arena_that_can_not_be_had(start):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, 1 << 30))"
+    tree = start(entry=f"{limit}\n{ENTRY}", wait=False)
+    assert tree.wait() == 2
+    told = tree.log_path.read_text()
+    assert "no arena for 1024 streams: file too large; lower arena.streams or arena.hls_bytes" in told
 
 
 def test_an_address_that_is_taken(start):
