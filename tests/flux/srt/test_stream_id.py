@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flux.srt.rejection import explain
 from flux.srt.stream_id import StreamId, StreamIdError, parse, render
 
 TAKEN = [
@@ -85,3 +86,23 @@ def test_any_text_is_read_or_refused(text: str, prefix: str) -> None:
 @pytest.mark.parametrize("mode", ["publish", "read"])
 def test_our_clients_ids_are_taken(mode: str) -> None:
     assert parse(render(mode, "live/cam1")) == StreamId(mode, "live/cam1")
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (1003, "no room"),
+        (1005, "backlog"),
+        (1008, "versions"),
+        (1011, "encryption"),
+        (1404, "nobody publishes"),
+        (1409, "publisher already"),
+        (1503, "shutting down"),
+        (1777, "refused by the server"),
+    ],
+)
+def test_rejections_are_explained(code: int, says: str) -> None:
+    what, cure = explain(code)
+    assert says in what
+    assert str(code) in what
+    assert cure
