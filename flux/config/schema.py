@@ -67,7 +67,7 @@ class SrtSettings(Section):
     """Handshakes of one worker that wait for a decision."""
     max_overhead_percent: int = Field(25, ge=5, le=100)
     """Bandwidth for retransmissions, in percent of the stream's."""
-    poll_interval_us: Microseconds = 2000
+    poll_interval_us: int = Field(2000, ge=0, le=100_000)
     """Under load the socket is read this often; 0: at each datagram."""
     play_interval_ms: int = Field(20, ge=1, le=1000)
     """Players are sent what a stream gained this often."""
