@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
-Microseconds = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
 
 class Section(BaseModel):
