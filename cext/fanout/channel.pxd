@@ -11,7 +11,7 @@ from flux.cext.fanout.player cimport close_reason, feed, player
 from flux.cext.reactor cimport reactor, reactor_source, reactor_timer, reactor_watcher
 
 cdef enum:
-    K_SLICE_US = 1000             # a round's share of the loop at once
+    K_SLICE_US = 2000             # a round's share of the loop at once
     K_SLICE_PLAYERS = 16          # players between two looks at the clock
     K_CARE_US = 250000            # how often freed streams and slow players are looked for
 
