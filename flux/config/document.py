@@ -65,3 +65,7 @@ def _notes(path: str, field: FieldInfo) -> list[str]:
 
 def _value(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+if __name__ == "__main__":
+    print(as_yaml(), end="")

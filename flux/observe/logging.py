@@ -89,6 +89,13 @@ def _order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return {**first, **event}
 
 
+def _for_people(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Milliseconds will do, and who speaks is more to them than which part of the program does."""
+    event["timestamp"] = event["timestamp"][:-3]
+    event["logger"] = event.pop("process", event["logger"])
+    return event
+
+
 def _as_json(event: Mapping[str, Any], **_: Any) -> str:
     return msgspec.json.encode(event, enc_hook=str).decode()
 
@@ -120,7 +127,9 @@ def configure(level: str = "info", format: str = "auto", file: str = "") -> None
     if console:
         processors += [
             structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
+            _for_people,
             structlog.dev.ConsoleRenderer(
+                sort_keys=False,
                 colors=not file and os.isatty(2) and "NO_COLOR" not in os.environ,
                 pad_event_to=24,
                 exception_formatter=structlog.dev.plain_traceback,

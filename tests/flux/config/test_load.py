@@ -180,7 +180,7 @@ def test_every_setting_says_what_it_is():
 
 def test_the_shipped_file_documents_every_setting_with_its_default(request):
     shipped = request.config.rootpath / "etc" / "flux.yaml"
-    assert shipped.read_text() == as_yaml(), "write flux.config.document.as_yaml() into etc/flux.yaml"
+    assert shipped.read_text() == as_yaml(), "run: python -m flux.config.document > etc/flux.yaml"
     assert load_config(shipped) == Config()
 
 

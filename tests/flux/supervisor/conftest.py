@@ -10,9 +10,10 @@ def start(tmp_path):
     """Starts trees that end with the test."""
     trees = []
 
-    def start(*overrides, **options):
-        folder = tmp_path / str(len(trees))
-        folder.mkdir()
+    def start(*overrides, folder=None, **options):
+        if folder is None:
+            folder = tmp_path / str(len(trees))
+            folder.mkdir()
         trees.append(Tree(folder, *overrides, **options))
         return trees[-1]
 

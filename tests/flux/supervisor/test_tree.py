@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from flux.errors import ControlError
-from tests.flux.supervisor.tree import ENTRY, Tree, descriptors, is_running, until
+from tests.flux.supervisor.tree import ENTRY, descriptors, is_running, until
 
 
 def test_every_process_is_there_and_says_what_it_is(start):
@@ -165,6 +165,18 @@ def test_term_ends_all_and_removes_the_socket(start):
     assert tree.events("process_killed") == []
 
 
+def test_systemd_is_told_when_all_is_up_and_when_it_ends(start, tmp_path, monkeypatch):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        tree = start()
+        assert systemd.recv(100) == b"READY=1"
+        tree.signal(signal.SIGTERM)
+        assert systemd.recv(100) == b"STOPPING=1"
+        assert tree.wait() == 0
+
+
 @pytest.mark.parametrize("method", ["drain", "stop"])
 def test_the_control_socket_ends_all(start, method):
     tree = start()
@@ -199,9 +211,8 @@ def test_nothing_outlives_a_killed_supervisor(start):
     tree.process.wait()
     until(lambda: not any(is_running(pid) for pid in pids), 5)
     assert sorted(os.listdir("/dev/shm")) == shared
-    again = Tree(tree.log_path.parent)  # in the place of a socket that nobody answers at
+    again = start(folder=tree.log_path.parent)  # in the place of a socket that nobody answers at
     assert again.is_up()
-    again.close()
 
 
 def patched(statement):

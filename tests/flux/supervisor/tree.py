@@ -66,7 +66,11 @@ class Tree:
         self.pid = self.process.pid
         self.out_path = folder / "out"
         if wait:
-            self.event("flux_ready")
+            try:
+                self.event("flux_ready")
+            except BaseException:
+                self.close()
+                raise
 
     def call(self, method, **params):
         return ControlClient(self.path).call(method, **params)
