@@ -91,13 +91,13 @@ def test_several_units_a_pes_are_told_apart(slices, a_pes):
     assert pictures.frames() == expected(20, slices=slices)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 6000), max_size=40), st.sampled_from([1, 3]), st.booleans())
 def test_units_that_go_over_pes_borders(cuts, slices, aud):
     """Cut anywhere after the first, with a time where a unit begins: all slices come out, in their units.
 
-    But for the unit in whose middle it is first seen that borders don't count, and the one before if too little
-    of that is there to tell it apart.
+    But for the unit in whose middle it is first seen that borders don't count, and the one before if too
+    little of that is there to tell it apart.
     """
     units = [unit(n, slices=slices, aud=aud, sei=aud) for n in range(30)]
     starts, heads, at = [], set(), 0
