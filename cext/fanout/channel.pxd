@@ -60,6 +60,7 @@ cdef struct fanout_core:
 cdef channel* channel_get(fanout_core* core, uint32_t slot, uint64_t generation, uint32_t kind) noexcept nogil
 cdef int channel_add(channel* c, player* p) noexcept nogil
 cdef void channel_start(channel* c, player* p) noexcept nogil
+cdef void channel_hurry(channel* c) noexcept nogil
 cdef void channel_leave_empty(channel* c) noexcept nogil
 cdef void channel_close(player* p, close_reason reason) noexcept nogil
 cdef void channel_close_all(channel* c, close_reason reason) noexcept nogil

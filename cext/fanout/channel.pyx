@@ -88,10 +88,11 @@ cdef channel* _open(fanout_core* core, uint32_t slot, uint32_t kind) noexcept no
 
 
 cdef void _subscribe(channel* c) noexcept nogil:
+    """Have the format made, and the doorbell rung, unless a round is due anyhow."""
     cdef uint64_t bit = <uint64_t>1 << c.core.arena.process
     if not load_relaxed_u64(&c.feed.view.ctl.wanted) & bit:
         or_seq_u64(&c.feed.view.ctl.wanted, bit)
-    if not load_relaxed_u64(&c.feed.view.ctl.subscribers) & bit:
+    if c.tick.place == 0 and not load_relaxed_u64(&c.feed.view.ctl.subscribers) & bit:
         or_seq_u64(&c.feed.view.ctl.subscribers, bit)
 
 
@@ -100,9 +101,9 @@ cdef void channel_leave_empty(channel* c) noexcept nogil:
     cdef uint64_t bit = <uint64_t>1 << c.core.arena.process
     if c.count or c.in_round:
         return
-    if ring_alive(&c.feed.view):
-        and_seq_u64(&c.feed.view.ctl.subscribers, ~bit)
-        and_seq_u64(&c.feed.view.ctl.wanted, ~bit)
+    # Also of a stream that was freed: a mark made just then would stay on the next one in its slot.
+    and_seq_u64(&c.feed.view.ctl.subscribers, ~bit)
+    and_seq_u64(&c.feed.view.ctl.wanted, ~bit)
     reactor_unwatch(c.core.reactor, &c.watcher)
     reactor_cancel_timer(c.core.reactor, &c.tick)
     if c.before != NULL:
@@ -200,6 +201,12 @@ cdef void channel_start(channel* c, player* p) noexcept nogil:
         channel_close(p, reason)
 
 
+cdef void channel_hurry(channel* c) noexcept nogil:
+    """The interval has changed: what is due by the old one is due now."""
+    if c.tick.place:
+        reactor_set_timer(c.core.reactor, &c.tick, reactor_clock_us())
+
+
 cdef player* channel_player(fanout_core* core, uint64_t serial) noexcept nogil:
     """The player of that serial; NULL when it is gone."""
     cdef uint32_t place = <uint32_t>serial
@@ -290,8 +297,10 @@ cdef void _on_ready(void* ctx, uint32_t events, int64_t now_us) noexcept nogil:
 
 
 cdef void _arm(channel* c, int64_t now_us) noexcept nogil:
-    """The next round, as soon as the interval allows."""
+    """The next round, as soon as the interval allows. Until then no doorbell is of use."""
     cdef int64_t due_us = c.round_us + c.core.write_interval_us
+    if due_us > now_us:
+        and_seq_u64(&c.feed.view.ctl.subscribers, ~(<uint64_t>1 << c.core.arena.process))
     reactor_set_timer(c.core.reactor, &c.tick, due_us if due_us > now_us else now_us)
 
 
@@ -321,6 +330,8 @@ cdef void _on_tick(void* ctx, int64_t now_us) noexcept nogil:
         reactor_set_timer(c.core.reactor, &c.tick, now_us + 1)
     else:
         c.at = 0
+        # First the mark, then the look: what is committed between them rings.
+        _subscribe(c)
         if ring_commit_pos(&c.feed.view) != c.seen:
             _arm(c, now_us)
 

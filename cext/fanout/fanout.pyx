@@ -14,7 +14,7 @@ from libc.string cimport memset
 
 from flux.cext.arena cimport RING_FLV as C_RING_FLV, RING_TS as C_RING_TS, Arena, K_RING_KINDS
 from flux.cext.fanout.channel cimport (
-    channel, channel_add, channel_close, channel_close_all, channel_get, channel_leave_empty, channel_player,
+    channel, channel_add, channel_close, channel_close_all, channel_get, channel_hurry, channel_leave_empty, channel_player,
     channel_start,
 )
 from flux.cext.fanout.player cimport (
@@ -121,7 +121,11 @@ cdef class Fanout:
         uint32_t unsent_bytes,
     ):
         """Takes over other settings; those of sockets count for players that come from now on."""
+        cdef channel* c = self.core.channels
         self.core.write_interval_us = write_interval_us
+        while c != NULL:
+            channel_hurry(c)
+            c = c.after
         self.core.slow_player_us = slow_player_us
         self.core.max_lag_us = max_lag_us
         self.socket_buffer_bytes = socket_buffer_bytes

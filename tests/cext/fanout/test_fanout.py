@@ -331,10 +331,15 @@ def test_reconfiguring_changes_the_interval():
         _, client = r.join()
         r.append(b"1")
         r.until(lambda: client.has(len(HEAD) + 4))
-        r.fanout.configure(0, 10_000_000, 0, 0, 0)
         r.append(b"2")
         r.turn()
+        assert client.read() == b""
+        r.fanout.configure(0, 10_000_000, 0, 0, 0)
+        r.turn()
         assert client.read() == b"2"
+        r.append(b"3")
+        r.turn()
+        assert client.read() == b"3"
 
 
 def test_closing_ends_all_players_and_tells_of_them():
