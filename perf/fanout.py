@@ -94,7 +94,7 @@ def _row(
 def run(quick: bool) -> dict[str, Any]:
     own_cpu, load_cpu = measuring_cpus()
     intervals, counts = ((20,), (100, 1000)) if quick else (K_INTERVALS_MS, K_PLAYERS)
-    seconds, repeats = (1.5, 1) if quick else (3.0, 3)
+    seconds, repeats = (1.0, 1) if quick else (3.0, 3)
     rows: list[dict[str, Any]] = []
     notes = []
     for interval_ms in intervals:

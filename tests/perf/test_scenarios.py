@@ -40,7 +40,7 @@ def test_fanout():
     figures(result, "Flux CPU s/Gbit", "raw CPU s/Gbit", "Flux / raw", "first byte p50 ms")
     for row in result["rows"]:
         assert row["faults"] == 0
-        assert row["Gbit/s"] == pytest.approx(row["players"] * 0.002, rel=0.3)
+        assert row["Gbit/s"] == pytest.approx(row["players"] * 0.002, rel=0.5)
     assert result["rows"][-1]["bytes a player"] < 4096
 
 
@@ -48,7 +48,7 @@ def test_srt():
     result = srt.run(quick=True)
     figures(result, "Flux CPU s/Gbit", "libsrt CPU s/Gbit", "Flux / libsrt", "raw CPU s/Gbit")
     for row in result["rows"]:
-        assert row["Mbit/s"] == pytest.approx(row["libsrt Mbit/s"], rel=0.2)
+        assert row["Mbit/s"] == pytest.approx(row["libsrt Mbit/s"], rel=0.5)
 
 
 def test_latency():
