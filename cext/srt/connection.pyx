@@ -149,7 +149,6 @@ cdef void connection_open(connection* c, int64_t now_us) noexcept nogil:
     cdef endpoint* e = c.owner
     c.state = CONN_OPEN
     c.heard_us = now_us
-    c.progress_us = now_us
     e.waiting -= 1
     e.open += 1
     e.counters[C_SRT_PENDING] = e.waiting

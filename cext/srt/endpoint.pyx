@@ -34,6 +34,7 @@ from flux.cext.srt.transmit cimport srt_transmit, transmit_add
 
 cdef enum:
     K_MOST_SLOTS = (1 << 17) - 1  # as many as a socket id can tell apart
+    K_LIMBO_US = 1000000          # chunks that were acknowledged are given back after this at the latest
     K_PREDEFINED = 1000           # libsrt's rejection codes from here on are an application's
     K_MOST_PROTOCOL_CODE = 1099   # codes up to this are the protocol's own, as they go on the wire
 
@@ -120,7 +121,11 @@ cdef bint endpoint_poll_transmit(endpoint* e, srt_transmit* out, int64_t now_us)
 cdef int64_t endpoint_next_timeout(endpoint* e) noexcept nogil:
     """When endpoint_handle_timeout has work; INT64_MAX: never, as things are."""
     cdef int64_t at = timers_next(&e.timers)
-    return min(at, e.source_us) if e.sources != NULL else at
+    if e.sources != NULL:
+        at = min(at, e.source_us)
+    if e.limbo_used:
+        at = min(at, e.now_us + K_LIMBO_US)
+    return at
 
 
 cdef void endpoint_handle_timeout(endpoint* e, int64_t now_us) noexcept nogil:

@@ -252,7 +252,7 @@ cdef void sender_fill(connection* c, srt_transmit* out, int64_t now_us) noexcept
         count_many(c.owner, C_SRT_SENT_BYTES, bytes)
         c.stats.sent_pkts += before
         c.stats.sent_bytes += bytes
-        connection_wake_at(c, _probe_us(c))
+        connection_wake_at(c, c.probe_us)
 
 
 cdef void _fill_again(connection* c, srt_transmit* out, int64_t now_us) noexcept nogil:
@@ -285,6 +285,17 @@ cdef void _fill_again(connection* c, srt_transmit* out, int64_t now_us) noexcept
         loss_remove(&c.owed, index, index)
 
 
+cdef int64_t _doubt_us(connection* c) noexcept nogil:
+    """How long the peer may be silent about what was sent (section 5.1.2: RTO), longer with each time that it was."""
+    cdef int64_t turns = min(c.timeouts, <uint32_t>K_MOST_TIMEOUTS) + 1
+    return turns * (rtt_timeout_us(&c.rtt) + 2 * K_SYN_US) + K_SYN_US
+
+
+cdef inline void _progress(connection* c, int64_t now_us) noexcept nogil:
+    c.timeouts = 0
+    c.probe_us = now_us + _doubt_us(c)
+
+
 cdef inline bint _window_open(connection* c) noexcept nogil:
     if c.tx.next < c.window_end:
         return True
@@ -306,7 +317,7 @@ cdef void _fill_queued(connection* c, srt_transmit* out, int64_t now_us) noexcep
 
 cdef inline void _sent_first(connection* c, int64_t now_us) noexcept nogil:
     if c.tx.next == c.tx.first:
-        c.progress_us = now_us
+        _progress(c, now_us)
     c.tx.next += 1
 
 
@@ -383,8 +394,7 @@ cdef bint sender_ack(connection* c, uint32_t number, const uint8_t* body, uint32
             _release(c, send_at(&c.tx, i))
         c.tx.first = index
         loss_remove_before(&c.owed, index)
-        c.progress_us = now_us
-        c.timeouts = 0
+        _progress(c, now_us)
     if length >= K_FULL_ACK_BYTES:
         rtt_sample(&c.rtt, be32(body + 4))
         window = be32(body + 12)
@@ -409,7 +419,7 @@ cdef bint sender_nak(connection* c, const uint8_t* body, uint32_t length, int64_
         return False
     c.stats.naks_received += 1
     # The peer knows what it lacks: there is no need to probe.
-    c.progress_us = now_us
+    _progress(c, now_us)
     while at + 4 <= length:
         first = index_near(c.isn, be32(body + at) & K_SEQUENCE_MASK, c.tx.next)
         last = first
@@ -429,12 +439,6 @@ cdef bint sender_nak(connection* c, const uint8_t* body, uint32_t length, int64_
     return True
 
 
-cdef int64_t _probe_us(connection* c) noexcept nogil:
-    """When to doubt that the newest packets arrived (section 5.1.2: RTO)."""
-    cdef int64_t turns = min(c.timeouts, <uint32_t>K_MOST_TIMEOUTS) + 1
-    return c.progress_us + turns * (rtt_timeout_us(&c.rtt) + 2 * K_SYN_US) + K_SYN_US
-
-
 cdef void sender_timeout(connection* c, int64_t now_us) noexcept nogil:
     """Whatever is due: too late packets, a portion, held-back retransmissions, a probe of the tail."""
     if c.tx.first < c.tx.end:
@@ -444,13 +448,14 @@ cdef void sender_timeout(connection* c, int64_t now_us) noexcept nogil:
     if c.budget_us and c.budget_us <= now_us:
         c.budget_us = 0
         connection_ready(c)
-    if c.tx.first < c.tx.next and _probe_us(c) <= now_us:
+    if c.tx.first < c.tx.next and c.probe_us <= now_us:
         # No gap follows the last packets, so nobody asks for them: send the last again, and the peer sees what it lacks.
         # If that brings nothing, the first goes too, lest it was the ACKs that were lost.
         loss_insert(&c.owed, c.tx.next - 1, c.tx.next - 1, now_us)
         if c.timeouts:
             loss_insert(&c.owed, c.tx.first, c.tx.first, now_us)
         c.timeouts += 1
+        c.probe_us = now_us + _doubt_us(c)
         count(c.owner, C_SRT_RETRANSMITTED_PROBES)
         connection_ready(c)
 
@@ -459,7 +464,7 @@ cdef int64_t sender_deadline(connection* c) noexcept nogil:
     """When sender_timeout has work again; INT64_MAX: never, as things are."""
     cdef int64_t at = INT64_MAX
     if c.tx.first < c.tx.next:
-        at = _probe_us(c)
+        at = c.probe_us
     if c.portion_us:
         at = min(at, c.portion_us)
     if c.budget_us:

@@ -174,7 +174,7 @@ cdef struct connection:
     uint32_t ackack_number
     int64_t ackack_us             # when it has to go, if no data take it along
     uint32_t timeouts             # in a row, without an ACK
-    int64_t progress_us           # time of the last ACK that moved on, or of the first sending after it
+    int64_t probe_us              # when to doubt that what is under way arrived
     int64_t drop_first            # indices: the peer asks for what we gave up
     int64_t drop_last
     rtt_estimate rtt

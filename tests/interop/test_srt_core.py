@@ -18,6 +18,8 @@ from flux.cext.ring import Ring
 from flux.cext.srt.endpoint import Endpoint
 from flux.cext.udp.srt_client import CollectingSink
 
+from tests.cext.srt.peer import counted
+
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.skipif(
@@ -68,7 +70,7 @@ class Loop:
         while not condition():
             assert time.monotonic() < end, (
                 self.events,
-                dict(zip(range(70), self.endpoint.counters[:70], strict=True)),
+                counted(self.endpoint),
             )
             self.turn()
 
@@ -121,6 +123,7 @@ def test_libsrt_publishes() -> None:
         stats = loop.endpoint.stats(id)
         assert stats["skipped_pkts"] == 0
         assert 0 < stats["rtt_ms"] < 100
+        program.stdin.close()
         program.terminate()
         assert loop.event("closed") == ("closed", id, "peer_shutdown")
 
