@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from perf.programs import K_BUSY, Program, busy, measuring_cpus
+from perf.programs import K_BUSY, K_CROWDED, Program, Usage, busy, measuring_cpus
 from perf.server import FluxServer
 
 K_PLAYERS = (1, 100, 1000)
@@ -19,15 +19,15 @@ K_LIMIT_MS = 5.0  # added at the 99th percentile
 K_STREAM = "live/bench"
 
 
-def _ages(port: int, path: str, count: int, seconds: float) -> dict[str, Any]:
+def _ages(pid: int, port: int, path: str, count: int, seconds: float) -> dict[str, Any]:
     _, load_cpu = measuring_cpus()
     arguments = ("--port", port, "--path", path, "--players", count, "--stamps", 1)
     with Program("players", *arguments, cpu=load_cpu) as players:
         players.read(60)
-        before = players.mark()
+        before, usage = players.mark(), Usage.of(pid)
         time.sleep(seconds)
-        after = players.mark()
-    return {**after, "busy": busy(before, after)}
+        after, usage = players.mark(), Usage.of(pid).since(usage)
+    return {**after, "busy": busy(before, after), "waited": usage.waited_s / usage.at_s}
 
 
 def run(quick: bool) -> dict[str, Any]:
@@ -47,11 +47,12 @@ def run(quick: bool) -> dict[str, Any]:
         with Program("stamp_send", "--connect", address, *arguments, *frames, cpu=load_cpu) as publisher:
             publisher.read()
             server.wait_stream(K_STREAM)
+            (worker,) = server.worker_pids()
             with Program("raw_send", *frames, cpu=own_cpu) as sender:
                 raw_port = sender.read()["port"]
                 for count in (100,) if quick else K_PLAYERS:
-                    flux = _ages(server.http_port, f"/{K_STREAM}.flv", count, seconds)
-                    raw = _ages(raw_port, "/", count, seconds)
+                    flux = _ages(worker, server.http_port, f"/{K_STREAM}.flv", count, seconds)
+                    raw = _ages(sender.pid, raw_port, "/", count, seconds)
                     added = {key: flux[key] / 1000 - K_LATENCY_MS for key in ("p50_us", "p99_us", "max_us")}
                     rows.append(
                         {
@@ -64,9 +65,12 @@ def run(quick: bool) -> dict[str, Any]:
                             "raw p99 ms": raw["p99_us"] / 1000,
                             "p50 / raw": added["p50_us"] * 1000 / raw["p50_us"],
                             "p99 / raw": added["p99_us"] * 1000 / raw["p99_us"],
+                            "waiting for CPU %": 100 * flux["waited"],
                             "faults": flux["gone"] + flux["mismatched"] + flux["behind"],
                         }
                     )
+                    if flux["waited"] > K_CROWDED:
+                        notes.append(f"with {count} players something else ran on the worker's CPU")
                     if max(flux["busy"], raw["busy"]) > K_BUSY:
                         notes.append(f"with {count} players the load generator was near its limit")
     return {

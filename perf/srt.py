@@ -244,7 +244,7 @@ def run(quick: bool) -> dict[str, Any]:
             "CPU s/Gbit: user and system time of the process on the measured CPU, all its threads, "
             f"a Gbit of payload; median of {repeats}, in turns. Flux's ingest includes demuxing, "
             "libsrt's program only receives and discards; Flux's play includes taking the stream in.",
-            "Play: what is compared is a program that sends each payload as it is due, as a live source does; "
+            "Play: compared is a program that sends each payload as it is due, as a live source does; "
             "the row after it shows what libsrt gains by gathering them as long as Flux does.",
             "Raw of ingest: datagrams sent one by one, as libsrt does, read by recvmmsg() on a tick of 2 ms. "
             "GSO, GRO: sent and received in batches of up to 44 with segmentation offload.",

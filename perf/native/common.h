@@ -1,7 +1,7 @@
 /* What all load programs share: clock, CPU time, options, and the way in which the harness talks to them.
  *
- * A program prints one JSON object a line. It reads commands, a word a line, from its standard input; the end of
- * the input means stop, so that no program outlives its harness.
+ * A program prints one JSON object a line. It reads commands, a word a line, from its standard input;
+ * the end of the input means stop, so that no program outlives its harness.
  */
 #ifndef FLUX_PERF_COMMON_H
 #define FLUX_PERF_COMMON_H
@@ -82,7 +82,7 @@ static inline void *obey_harness(void *nothing)
     _exit(0);
 }
 
-/* `mark` makes a thread call tell_figures(); `stop`, or the end of the input, calls hang_up() and ends the program. */
+/* `mark` makes a thread call tell_figures(); `stop`, or the end of the input, calls hang_up() and exits. */
 static inline void begin_obeying(void (*tell_figures)(void), void (*hang_up)(void))
 {
     pthread_t thread;

@@ -1,12 +1,14 @@
 /* Plays one HTTP-FLV stream many times over, and compares what every player gets, byte by byte.
  *
- *   players --port 8080 --path /live/bench.flv --players 1000 [--rate 1000] [--stamps 1] [--trace FILE --trace-s 8]
+ *   players --port 8080 --path /live/bench.flv --players 1000 [--rate 1000] [--stamps 1]
+ *           [--trace FILE --trace-s 8]
  *
- * The first player joins alone, and its bytes begin a log of the stream from its first media tag on. Every other player's
- * first media tag is looked up in that log; from there on each byte it gets must be the log's, and who is ahead of the
- * log lengthens it. So a lost, doubled or torn byte of anybody shows. Commands: `discard` leaves the bytes of all players but the
- * first in the kernel (MSG_TRUNC) and only counts them, `verify` compares again: a player that lost or gained a byte
- * meanwhile is out of step then. `mark` tells the figures; `ready` is told once when nobody is behind any more.
+ * The first player joins alone, and its bytes begin a log of the stream from its first media tag on.
+ * Every other player's first media tag is looked up in that log; from there on each byte it gets must
+ * be the log's, and who is ahead of the log lengthens it. So a lost, doubled or torn byte of anybody
+ * shows. Commands: `discard` leaves the bytes of all players but the first in the kernel (MSG_TRUNC)
+ * and only counts them, `verify` compares again: a player that lost or gained a byte meanwhile is out
+ * of step then. `mark` tells the figures; `ready` is told once when nobody is behind any more.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -254,8 +256,8 @@ static void note_trace(int64_t now)
         trace.data = realloc(trace.data, trace.header_bytes + trace.media_bytes);
         log_copy(trace_start_pos, trace.data + trace.header_bytes, trace.media_bytes);
         trace_save(&trace, trace_path);
-        tell("{\"trace\": \"%s\", \"chunks\": %llu, \"bits_a_second\": %.0f}", trace_path, (unsigned long long)trace.chunks,
-             (double)trace.media_bytes * 8e6 / (double)trace.round_us);
+        tell("{\"trace\": \"%s\", \"chunks\": %llu, \"bits_a_second\": %.0f}", trace_path,
+             (unsigned long long)trace.chunks, (double)trace.media_bytes * 8e6 / (double)trace.round_us);
         trace_start_pos = -1;
         return;
     }
@@ -340,8 +342,10 @@ static void tell_ready(void)
         if (players[n].first_byte_us)
             waits[count++] = (uint32_t)(players[n].first_byte_us - players[n].begin_us);
     qsort(waits, count, 4, ascending);
-    tell("{\"ready\": %d, \"gone\": %lld, \"first_byte_p50_us\": %u, \"first_byte_p95_us\": %u, \"first_byte_max_us\": %u}",
-         wanted, (long long)gone, percentile(waits, count, 0.5), percentile(waits, count, 0.95), percentile(waits, count, 1));
+    tell("{\"ready\": %d, \"gone\": %lld, \"first_byte_p50_us\": %u, \"first_byte_p95_us\": %u, "
+         "\"first_byte_max_us\": %u}",
+         wanted, (long long)gone, percentile(waits, count, 0.5), percentile(waits, count, 0.95),
+         percentile(waits, count, 1));
     free(waits);
 }
 
@@ -349,13 +353,16 @@ static void tell_figures(void)
 {
     int64_t now = now_us();
     qsort(samples, sample_count, 4, ascending);
-    tell("{\"t_us\": %lld, \"cpu_us\": %lld, \"bytes\": %lld, \"verified\": %lld, \"unverified\": %lld, \"players\": %lld, \"gone\": %lld, "
-         "\"mismatched\": %lld, \"behind\": %d, \"log\": %lld, \"tags\": %llu, \"samples\": %zu, \"p50_us\": %u, \"p99_us\": %u, "
+    tell("{\"t_us\": %lld, \"cpu_us\": %lld, \"bytes\": %lld, \"verified\": %lld, \"unverified\": %lld, "
+         "\"players\": %lld, \"gone\": %lld, \"mismatched\": %lld, \"behind\": %d, \"log\": %lld, "
+         "\"tags\": %llu, \"samples\": %zu, \"p50_us\": %u, \"p99_us\": %u, "
          "\"max_us\": %u, \"min_us\": %u}",
          (long long)now, (long long)cpu_us(), (long long)received, (long long)verified, (long long)unverified,
-         (long long)(begun - gone), (long long)gone, (long long)mismatched, behind_count(now), (long long)log_end,
+         (long long)(begun - gone), (long long)gone, (long long)mismatched, behind_count(now),
+         (long long)log_end,
          (unsigned long long)tag_count, sample_count, percentile(samples, sample_count, 0.5),
-         percentile(samples, sample_count, 0.99), percentile(samples, sample_count, 1), percentile(samples, sample_count, 0));
+         percentile(samples, sample_count, 0.99), percentile(samples, sample_count, 1),
+         percentile(samples, sample_count, 0));
     sample_count = 0;
 }
 
@@ -392,7 +399,8 @@ int main(int argc, char **argv)
     trace_limit_us = (int64_t)(number(argc, argv, "--trace-s", 8) * 1e6);
     if (wanted < 1 || wanted > K_MAX_PLAYERS)
         die("1 to %d players", K_MAX_PLAYERS);
-    server = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)number(argc, argv, "--port", 8080))};
+    server.sin_family = AF_INET;
+    server.sin_port = htons((uint16_t)number(argc, argv, "--port", 8080));
     inet_pton(AF_INET, option(argc, argv, "--host", "127.0.0.1"), &server.sin_addr);
     snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: bench\r\n\r\n", path);
     players = calloc((size_t)wanted, sizeof *players);

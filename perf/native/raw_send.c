@@ -1,9 +1,10 @@
 /* The raw limit of fan-out: bare send()s of the same bytes, at the same times, to the same number of sockets.
  *
- *   raw_send --trace FILE              what `players --trace` wrote down: a header, and how much came when; looped
+ *   raw_send --trace FILE                   what `players --trace` wrote down, looped
  *   raw_send --frame-bytes 10000 --fps 25   FLV tags of its own, each with the time at which it was made
  *
- * A player that can't take all is given the rest with the next bytes. No HTTP is read: the answer comes at once.
+ * A player that can't take all is given the rest with the next bytes. No HTTP is read: the answer comes
+ * at once.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -30,8 +31,8 @@ static struct trace trace;
 
 static void tell_figures(void)
 {
-    tell("{\"t_us\": %lld, \"cpu_us\": %lld, \"players\": %d, \"lost\": %d, \"sends\": %lld}", (long long)now_us(),
-         (long long)cpu_us(), player_count, lost_count, (long long)sends);
+    tell("{\"t_us\": %lld, \"cpu_us\": %lld, \"players\": %d, \"lost\": %d, \"sends\": %lld}",
+         (long long)now_us(), (long long)cpu_us(), player_count, lost_count, (long long)sends);
 }
 
 static void accept_players(int listener, int64_t pos)
@@ -92,6 +93,13 @@ static void replay(int listener)
     }
 }
 
+static void put_24(uint8_t *at, uint32_t value)
+{
+    at[0] = (uint8_t)(value >> 16);
+    at[1] = (uint8_t)(value >> 8);
+    at[2] = (uint8_t)value;
+}
+
 static void make_frames(int listener, uint32_t bytes, double fps)
 {
     static uint8_t base[2 * K_RING], header[13] = {'F', 'L', 'V', 1, 1, 0, 0, 0, 9};
@@ -103,12 +111,16 @@ static void make_frames(int listener, uint32_t bytes, double fps)
     for (int64_t n = 1;; n++) {
         wait_until(listener, start_us + (int64_t)((double)n * 1e6 / fps), pos);
         uint32_t ms = (uint32_t)((double)n * 1e3 / fps);
-        memcpy(tag, (uint8_t[]){9, (uint8_t)(bytes >> 16), (uint8_t)(bytes >> 8), (uint8_t)bytes, (uint8_t)(ms >> 16),
-               (uint8_t)(ms >> 8), (uint8_t)ms, (uint8_t)(ms >> 24), 0, 0, 0, n % 25 ? 0x27 : 0x17, 1, 0, 0, 0}, 16);
+        tag[0] = 9;
+        put_24(tag + 1, bytes);
+        put_24(tag + 4, ms);
+        tag[7] = (uint8_t)(ms >> 24);
+        tag[11] = n % 25 ? 0x27 : 0x17;
+        tag[12] = 1;
         char stamp[K_STAMP_BYTES + 1];
         snprintf(stamp, sizeof stamp, K_STAMP_FORMAT, (unsigned long long)now_us());
         memcpy(tag + 16, stamp, K_STAMP_BYTES);
-        memcpy(tag + 11 + bytes, (uint8_t[]){0, (uint8_t)((bytes + 11) >> 16), (uint8_t)((bytes + 11) >> 8), (uint8_t)(bytes + 11)}, 4);
+        put_24(tag + 12 + bytes, bytes + 11);
         for (uint32_t at = 0; at < tag_bytes; at++)
             base[(pos + at) % K_RING] = base[(pos + at) % K_RING + K_RING] = tag[at];
         pos += tag_bytes;
@@ -131,5 +143,6 @@ int main(int argc, char **argv)
     begin_obeying(tell_figures, NULL);
     if (path)
         replay(listener);
-    make_frames(listener, (uint32_t)number(argc, argv, "--frame-bytes", 10000), number(argc, argv, "--fps", 25));
+    uint32_t frame_bytes = (uint32_t)number(argc, argv, "--frame-bytes", 10000);
+    make_frames(listener, frame_bytes, number(argc, argv, "--fps", 25));
 }

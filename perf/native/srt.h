@@ -1,4 +1,5 @@
-/* libsrt, as both SRT load programs use it: sockets of live mode with the same options on either side. */
+/* libsrt, as both SRT load programs use it: sockets of live mode with the same options on either side.
+ */
 #ifndef FLUX_PERF_SRT_H
 #define FLUX_PERF_SRT_H
 
@@ -110,10 +111,11 @@ static inline void tell_figures(void)
         dropped += stats.pktSndDropTotal + stats.pktRcvDropTotal;
         again += stats.pktRetransTotal;
     }
-    tell("{\"t_us\": %lld, \"cpu_us\": %lld, \"bytes\": %lld, \"pkts\": %lld, \"refused_pkts\": %lld, \"lost_pkts\": %lld, "
-         "\"dropped_pkts\": %lld, \"retransmitted_pkts\": %lld, \"lost_flows\": %lld}",
+    tell("{\"t_us\": %lld, \"cpu_us\": %lld, \"bytes\": %lld, \"pkts\": %lld, \"refused_pkts\": %lld, "
+         "\"lost_pkts\": %lld, \"dropped_pkts\": %lld, \"retransmitted_pkts\": %lld, \"lost_flows\": %lld}",
          (long long)now_us(), (long long)cpu_us(), (long long)payload_bytes, (long long)payload_pkts,
-         (long long)refused_pkts, (long long)lost, (long long)dropped, (long long)again, (long long)lost_flows);
+         (long long)refused_pkts, (long long)lost, (long long)dropped, (long long)again,
+         (long long)lost_flows);
 }
 
 #endif

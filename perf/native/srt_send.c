@@ -3,7 +3,8 @@
  *   srt_send --connect host:port --streamid publish:live/bench%d --clip FILE [--flows 50] [--speed 1]
  *   srt_send --listen host:port --clip FILE --flows 50
  *
- * Every flow is given what is due once a tick (--tick-us). `refused_pkts` are those that libsrt's buffer had no room for.
+ * Every flow is given what is due once a tick (--tick-us). `refused_pkts` are those that libsrt's
+ * buffer had no room for.
  */
 #include "srt.h"
 #include "ts_loop.h"

@@ -1,9 +1,10 @@
-/* Publishes over SRT an H.264 stream whose every frame says when it was made, so that a player can tell how old it is.
+/* Publishes over SRT an H.264 stream whose every frame says when it was made.
  *
- *   stamp_send --connect host:port --streamid publish:live/bench [--fps 25] [--frame-bytes 10000] [--latency-ms 120]
+ *   stamp_send --connect host:port --streamid publish:live/bench
+ *              [--fps 25] [--frame-bytes 10000] [--latency-ms 120]
  *
- * Parameter sets are those of a 720p stream; slices hold a stamp (trace.h) and no picture. As encoders do,
- * a frame's PES says no length and its last packet is stuffed; the frame goes out whole, at once.
+ * Parameter sets are those of a 720p stream; slices hold a stamp (trace.h) and no picture. As encoders
+ * do, a frame's PES says no length and its last packet is stuffed; the frame goes out whole, at once.
  * ISO/IEC 13818-1: 2.4.3.2 packets, 2.4.3.6 PES, 2.4.4 PAT and PMT.
  */
 #include "srt.h"
@@ -49,8 +50,8 @@ static size_t put_packet(int pid, int start, const uint8_t *data, size_t n, int6
         if (field > 1)
             p[5] = pcr >= 0 ? 0x10 : 0;
         if (pcr >= 0)
-            memcpy(p + 6, (uint8_t[]){(uint8_t)(pcr >> 25), (uint8_t)(pcr >> 17), (uint8_t)(pcr >> 9), (uint8_t)(pcr >> 1),
-                   (uint8_t)(pcr << 7 | 0x7E), 0}, 6);
+            memcpy(p + 6, (uint8_t[]){(uint8_t)(pcr >> 25), (uint8_t)(pcr >> 17), (uint8_t)(pcr >> 9),
+                   (uint8_t)(pcr >> 1), (uint8_t)(pcr << 7 | 0x7E), 0}, 6);
     }
     memcpy(p + 4 + field, data, used);
     out_bytes += K_TS;
@@ -64,15 +65,19 @@ static void put_section(int pid, const uint8_t *body, size_t n)
     memset(payload, 0xFF, sizeof payload);
     payload[0] = 0;
     memcpy(payload + 1, body, n);
-    memcpy(payload + 1 + n, (uint8_t[]){(uint8_t)(crc >> 24), (uint8_t)(crc >> 16), (uint8_t)(crc >> 8), (uint8_t)crc}, 4);
+    crc = htonl(crc);
+    memcpy(payload + 1 + n, &crc, 4);
     put_packet(pid, 1, payload, sizeof payload, -1);
 }
 
 static void put_tables(void)
 {
-    put_section(0, (uint8_t[]){0x00, 0xB0, 13, 0, 1, 0xC1, 0, 0, 0, 1, 0xE0 | K_PID_PMT >> 8, K_PID_PMT & 0xFF}, 12);
-    put_section(K_PID_PMT, (uint8_t[]){0x02, 0xB0, 18, 0, 1, 0xC1, 0, 0, 0xE0 | K_PID_VIDEO >> 8, K_PID_VIDEO & 0xFF, 0xF0, 0,
-                0x1B, 0xE0 | K_PID_VIDEO >> 8, K_PID_VIDEO & 0xFF, 0xF0, 0}, 17);
+    enum { K_PMT_HIGH = 0xE0 | K_PID_PMT >> 8, K_HIGH = 0xE0 | K_PID_VIDEO >> 8, K_LOW = K_PID_VIDEO & 0xFF };
+    static const uint8_t pat[] = {0, 0xB0, 13, 0, 1, 0xC1, 0, 0, 0, 1, K_PMT_HIGH, K_PID_PMT & 0xFF};
+    static const uint8_t pmt[] = {2, 0xB0, 18, 0, 1, 0xC1, 0, 0, K_HIGH, K_LOW, 0xF0, 0,
+                                  0x1B, K_HIGH, K_LOW, 0xF0, 0};
+    put_section(0, pat, sizeof pat);
+    put_section(K_PID_PMT, pmt, sizeof pmt);
 }
 
 static size_t put_nal(uint8_t *at, const uint8_t *nal, size_t n)
@@ -84,8 +89,9 @@ static size_t put_nal(uint8_t *at, const uint8_t *nal, size_t n)
 
 static void make_frame(uint8_t *pes, size_t frame_bytes, int key, int64_t ticks, int64_t stamp_us)
 {
-    uint8_t head[] = {0, 0, 1, 0xE0, 0, 0, 0x80, 0x80, 5, (uint8_t)(0x21 | (ticks >> 29 & 14)), (uint8_t)(ticks >> 22),
-                      (uint8_t)(ticks >> 14) | 1, (uint8_t)(ticks >> 7), (uint8_t)(ticks << 1) | 1};
+    uint8_t head[] = {0, 0, 1, 0xE0, 0, 0, 0x80, 0x80, 5, (uint8_t)(0x21 | (ticks >> 29 & 14)),
+                      (uint8_t)(ticks >> 22), (uint8_t)(ticks >> 14) | 1, (uint8_t)(ticks >> 7),
+                      (uint8_t)(ticks << 1) | 1};
     char stamp[K_STAMP_BYTES + 1];
     size_t n = sizeof head, sent = 0;
     memcpy(pes, head, n);
@@ -120,7 +126,8 @@ int main(int argc, char **argv)
     int64_t start_us = now_us();
     for (int64_t frame = 1;; frame++) {
         sleep_until_us(start_us + (int64_t)((double)frame * 1e6 / fps));
-        make_frame(pes, frame_bytes, frame % (int64_t)fps == 1, (int64_t)((double)frame * 90000 / fps) + 90000, now_us());
+        int64_t ticks = (int64_t)((double)frame * 90000 / fps) + 90000;
+        make_frame(pes, frame_bytes, frame % (int64_t)fps == 1, ticks, now_us());
         for (size_t at = 0; at < out_bytes; at += 7 * K_TS) {
             int length = (int)(out_bytes - at < 7 * K_TS ? out_bytes - at : 7 * K_TS);
             if (srt_sendmsg2(flows[0], (char *)out + at, length, NULL) != length)

@@ -1,10 +1,10 @@
 /* A stream as one player got it: what came when. `players --trace` writes it, raw_send sends it.
  *
- * File, in the machine's byte order: header_bytes, media_bytes, chunks, round_us (uint64 each); chunks times due_us
- * (int64) and length (uint64); the header's and the media's bytes.
+ * File, in the machine's byte order: header_bytes, media_bytes, chunks, round_us (uint64 each); chunks
+ * times due_us (int64) and length (uint64); the header's and the media's bytes.
  *
- * Also the stamp by which latency is measured: it lies in the first bytes of a video frame, as text, so that no
- * muxer has to escape anything in it.
+ * Also the stamp by which latency is measured: it lies in the first bytes of a video frame, as text, so
+ * that no muxer has to escape anything in it.
  */
 #ifndef FLUX_PERF_TRACE_H
 #define FLUX_PERF_TRACE_H

@@ -27,7 +27,7 @@ struct ts_cursor {            /* one flow's place in it */
 
 static inline int64_t ts_get_stamp(const uint8_t *p)
 {
-    return (int64_t)(p[0] >> 1 & 7) << 30 | (int64_t)p[1] << 22 | (int64_t)(p[2] >> 1) << 15 | p[3] << 7 | p[4] >> 1;
+    return (int64_t)(p[0] >> 1 & 7) << 30 | p[1] << 22 | (p[2] >> 1) << 15 | p[3] << 7 | p[4] >> 1;
 }
 
 static inline void ts_put_stamp(uint8_t *p, int64_t t)
@@ -82,7 +82,8 @@ static inline void ts_clip_load(struct ts_clip *clip, const char *path, double s
 /* 33-bit time of `t`, which is of the clip's first round, in this round at this speed. */
 static inline int64_t ts_shift(const struct ts_cursor *c, int64_t t)
 {
-    return (int64_t)((double)(t - c->clip->first_ticks + c->round * c->clip->length_ticks) / c->clip->speed) + 90000;
+    int64_t since = t - c->clip->first_ticks + c->round * c->clip->length_ticks;
+    return (int64_t)((double)since / c->clip->speed) + 90000;
 }
 
 /* The next payload of seven packets. */
@@ -97,7 +98,8 @@ static inline void ts_next(struct ts_cursor *c, uint8_t *out)
                 c->continuity[pid]++;
             out[3] = (uint8_t)((out[3] & 0xF0) | ((c->continuity[pid] - 1) & 15));
             if (out[3] & 0x20 && out[4] > 6 && out[5] & 0x10) {
-                int64_t base = (int64_t)out[6] << 25 | out[7] << 17 | out[8] << 9 | out[9] << 1 | out[10] >> 7;
+                int64_t base = (int64_t)out[6] << 25;
+                base |= out[7] << 17 | out[8] << 9 | out[9] << 1 | out[10] >> 7;
                 base = ts_shift(c, base);
                 out[6] = (uint8_t)(base >> 25);
                 out[7] = (uint8_t)(base >> 17);

@@ -1,9 +1,10 @@
 /* Datagrams and nothing else: what SRT's payload costs a bare loop.
  *
- *   udp_raw receive --listen host:port [--tick-us 2000]     reads with GRO, 64 datagrams a call, when woken or on a tick
+ *   udp_raw receive --listen host:port [--tick-us 2000]
  *   udp_raw send --connect host:port --flows 50 --bits 2e6 [--gso 1] [--tick-us 1000]
  *
- * A datagram is 1,332 bytes: an SRT header and seven TS packets. `bytes` counts the TS packets only.
+ * The receiver reads 64 datagrams a call, with GRO, when it is woken or on a tick. A datagram is 1,332
+ * bytes: an SRT header and seven TS packets. `bytes` counts the TS packets only.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -19,8 +20,9 @@ static atomic_int_fast64_t datagrams, system_calls;
 
 static void tell_figures(void)
 {
-    tell("{\"t_us\": %lld, \"cpu_us\": %lld, \"bytes\": %lld, \"pkts\": %lld, \"system_calls\": %lld}", (long long)now_us(),
-         (long long)cpu_us(), (long long)datagrams * K_PAYLOAD, (long long)datagrams, (long long)system_calls);
+    tell("{\"t_us\": %lld, \"cpu_us\": %lld, \"bytes\": %lld, \"pkts\": %lld, \"system_calls\": %lld}",
+         (long long)now_us(), (long long)cpu_us(), (long long)datagrams * K_PAYLOAD, (long long)datagrams,
+         (long long)system_calls);
 }
 
 static struct sockaddr_in address_of(const char *text)
@@ -78,7 +80,8 @@ static void receive(int argc, char **argv)
 static void send_paced(int argc, char **argv)
 {
     static uint8_t data[K_BATCH * K_DATAGRAM];
-    int sockets[K_MAX_FLOWS], flows = (int)number(argc, argv, "--flows", 1), gso = (int)number(argc, argv, "--gso", 1);
+    int sockets[K_MAX_FLOWS];
+    int flows = (int)number(argc, argv, "--flows", 1), gso = (int)number(argc, argv, "--gso", 1);
     int64_t tick_us = (int64_t)number(argc, argv, "--tick-us", 1000), start_us = now_us(), next_us = start_us;
     double pkts_a_us = number(argc, argv, "--bits", 2e6) / 8e6 / K_PAYLOAD;
     struct sockaddr_in a = address_of(option(argc, argv, "--connect", NULL));
