@@ -23,7 +23,7 @@ cdef enum:
     K_CTR_SALT_BYTES = 14         # its first ones into the counter block, whose last two bytes count blocks
     K_CTR_INDEX_AT = 10
     K_GCM_INDEX_AT = 8
-    K_DERIVE_INTERVAL_US = 1000000  # an open connection's peer can't cost us a derivation more often
+    K_DERIVE_INTERVAL_US = 1000000  # a peer that is not secured yet can't cost us a derivation more often
     K_MOST_KEY_PKTS = 0x60000000  # sequence numbers come again after 2^31: no key is used for that many
     K_MOST_DOUBLINGS = 4          # of the time between two KMREQs
     K_RETRANSMITTED_BYTE = 4      # where in a header the retransmitted flag is
@@ -76,6 +76,11 @@ cdef bint _derive(crypto* k, secret* s, const uint8_t* salt, uint32_t key_bytes)
     memcpy(s.salt, salt, K_SALT_BYTES)
     s.key_bytes = key_bytes
     return True
+
+
+cdef void _forget_passphrase(crypto* k) noexcept nogil:
+    """Once secured, all that follows goes by the key-encrypting key."""
+    wipe(k.settings.passphrase, sizeof(k.settings.passphrase))
 
 
 cdef bint _draw(crypto* k, uint32_t index) noexcept nogil:
@@ -136,8 +141,8 @@ cdef km_state crypto_hear(crypto* k, const uint8_t* message, uint32_t length, bi
                           int64_t now_us) noexcept nogil:
     """Take a KMREQ in. KM_SECURED: its keys are set, and the message itself is the answer; else the state to answer with.
 
-    handshake: we are the listener, and our sender begins with the same key. Otherwise the message is a
-    refresh (section 6.1.6), and one that can't be used leaves the keys that there are.
+    handshake: we are the listener, and our sender begins with the same key. Otherwise it comes late, or is a refresh
+    (section 6.1.6): that has the same salt, and one that can't be used leaves the keys that there are.
     """
     cdef key_material m
     cdef secret s = k.receive_secret
@@ -151,12 +156,15 @@ cdef km_state crypto_hear(crypto* k, const uint8_t* message, uint32_t length, bi
         return _refuse(k, KM_BADSECRET if fault == KM_SHORT else KM_NOSECRET)
     if k.mode != AES_NONE and m.mode != k.mode:
         return _refuse(k, KM_BADCRYPTOMODE)
-    if m.key_bytes != s.key_bytes or memcmp(m.salt, s.salt, K_SALT_BYTES) != 0:
-        if not handshake and k.derived_us and now_us - k.derived_us < K_DERIVE_INTERVAL_US:
-            return _refuse(k, KM_NOSECRET)
-        k.derived_us = now_us
-    if not _derive(k, &s, m.salt, m.key_bytes):
+    if k.receive_state == KM_SECURED:
+        if m.key_bytes != s.key_bytes or memcmp(m.salt, s.salt, K_SALT_BYTES) != 0:
+            return KM_NOSECRET
+    elif not handshake and k.derived_us and now_us - k.derived_us < K_DERIVE_INTERVAL_US:
+        return <km_state>k.receive_state
+    elif not _derive(k, &s, m.salt, m.key_bytes):
         return _refuse(k, KM_NOSECRET)
+    else:
+        k.derived_us = now_us
     done = key_unwrap(s.kek, m.key_bytes, m.wrapped, m.wrapped_bytes, plain)
     if done:
         k.receive_secret = s
@@ -166,6 +174,7 @@ cdef km_state crypto_hear(crypto* k, const uint8_t* message, uint32_t length, bi
     if not done:
         return _refuse(k, KM_BADSECRET)
     k.receive_state = KM_SECURED
+    _forget_passphrase(k)
     memcpy(k.heard, message, length)
     k.heard_bytes = length
     return KM_SECURED
@@ -206,6 +215,7 @@ cdef bint crypto_confirm(crypto* k, const uint8_t* message, uint32_t length) noe
         if k.send_state != KM_SECURED:
             k.receive_state = KM_SECURED
         k.send_state = KM_SECURED
+        _forget_passphrase(k)
         k.confirmed = True
         k.ask_us = INT64_MAX
         return True
