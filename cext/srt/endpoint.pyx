@@ -307,9 +307,12 @@ cdef class Endpoint:
 
     def __dealloc__(self):
         cdef endpoint* e = self.handle
+        cdef uint64_t nowhere[K_COUNTERS]
         cdef uint32_t i
         if e == NULL:
             return
+        # A garbage collector may have taken the counters away already.
+        e.counters = nowhere
         if e.slots != NULL:
             for i in range(e.slot_count):
                 if e.slots[i] != NULL:
