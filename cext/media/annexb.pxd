@@ -11,7 +11,7 @@ from flux.cext.media.decoder_config cimport parameter_sets
 from flux.cext.media.nal cimport nal_role, nal_span
 
 cdef enum:
-    K_ACCESS_UNIT_BYTES = 4194304 # of one access unit at most
+    K_ACCESS_UNIT_BYTES = 4194304  # of one access unit at most
     K_MAX_NALS = 8192             # of one access unit
     K_MAX_MARKS = 8               # PES packets in one buffer; further ones share the last one's times
     K_DEFAULT_FRAME_TICKS = 3600  # between access units without times, until a distance is known
