@@ -89,7 +89,8 @@ cdef void flv_put_frame(const flv_frame* f, const uint8_t* payload, uint8_t* out
         out = put_32(out + 1, FOURCC_HVC1)
         if not f.config and f.composition_ms:
             out = put_24(out, <uint32_t>f.composition_ms)
-    memcpy(out, payload, f.length)
+    if f.length:
+        memcpy(out, payload, f.length)
     put_32(out + f.length, K_FLV_TAG_HEADER_BYTES + data_bytes)
 
 

@@ -48,6 +48,7 @@ cdef enum:
     K_JUMP_FORWARD_TICKS = 900000  # a gap of dts that is a jump of the clock
     K_JUMP_BACKWARD_TICKS = 45000
     K_FOLLOW_TICKS = 45000        # ... of a track, when another track has jumped already
+    K_NEAR_TICKS = 180000         # tracks of one clock are muxed no further apart
     K_RESUME_GAP_TICKS = 45000    # between two publishers: whichever track comes first, none lies before the end
     K_STEP_TICKS = 3600           # between the end of an epoch and the start of the next
     K_KEY_TICKS = 45000           # between the points at which a stream without video can be joined
@@ -158,7 +159,10 @@ cdef bint jumps(ts_ingest* t, media_track* k, int64_t raw) noexcept nogil:
     cdef int64_t step = raw - k.raw_ticks
     if k.epoch != t.epoch:
         return step < 0 or step > K_FOLLOW_TICKS
-    return step < -K_JUMP_BACKWARD_TICKS or step > K_JUMP_FORWARD_TICKS
+    if step > K_JUMP_FORWARD_TICKS:
+        # a track that paused, while another kept the clock going, comes back where the clock is
+        return not -K_NEAR_TICKS < raw - t.clock_raw_ticks < K_NEAR_TICKS
+    return step < -K_JUMP_BACKWARD_TICKS
 
 
 cdef void begin_epoch(ts_ingest* t, int64_t raw, int64_t at_ticks) noexcept nogil:

@@ -269,6 +269,29 @@ def test_a_publisher_that_comes_back(clips, tmp_path):
     assert hashes(path, "0:v") == hashes(clips.path("h264"), "0:v") * 2
 
 
+def test_a_worker_that_dies(clips):
+    """Frames that it committed but did not mux any more are in FLV after all, and once."""
+    data = clips.data("h264")
+    cut = len(data) // 2 // 188 * 188
+    stream = Stream(flv=True).feed(data[:cut], batch=1)
+    muxed = len(stream.records(FLV, VIDEO, without=CONFIG))
+    stream.ingest.deliver(data[cut : cut + 188 * 1000], stream.now_us)
+    left = stream.ring(FRAME).commit_rec
+    framed = len(stream.records(FRAME, VIDEO, without=CONFIG))
+    assert framed > muxed + 5
+    other = beside(stream.arena, 5)
+    other.want(stream.slot, FLV, True)
+    other.process_died(0, stream.now_us)
+    stream.arena = other
+    stream.again()
+    stream.feed(data, batch=1).end()
+    for kind in (VIDEO, AUDIO):
+        frames = stream.records(FRAME, kind, without=CONFIG)["dts_ticks"].tolist()
+        assert stream.records(FLV, kind, without=CONFIG)["dts_ticks"].tolist() == frames
+    assert left < stream.ring(FRAME).commit_rec
+    assert stream.count("flv_undecodable") == 0
+
+
 def test_a_publisher_that_comes_back_in_the_middle_of_a_group(clips):
     """What can't be decoded before its first keyframe is left out and counted."""
     data = split(clips.data("h264"))

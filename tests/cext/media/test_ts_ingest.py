@@ -254,6 +254,19 @@ def test_a_jump_of_the_clock(clips, ticks):
     assert len(stream.records(FRAME, DISCONTINUITY | AUDIO)) == 1
 
 
+def test_audio_that_pauses(clips):
+    """For longer than a jump of the clock would be: it comes back in step with the video."""
+    data = split(clips.data("small"))
+    silent = [p for p in data if pid_of(p) != 257]
+    stream = Stream().feed(b"".join(data))
+    for n in range(1, 6):
+        stream.feed(b"".join(retimed(silent if n < 5 else data, n * 270_000)))
+    stream.end()
+    assert stream.facts["discontinuities"] == 0
+    audio = [dts for _, dts, _ in stream.frames(AUDIO)]
+    assert audio[len(audio) // 2] - audio[0] == 5 * 270_000
+
+
 def test_a_publisher_that_comes_back(clips):
     """The rings go on, the timeline too, whatever the new clock says; the tracks are told anew."""
     stream = Stream().feed(clips.data("small")).end()
