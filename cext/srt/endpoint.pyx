@@ -20,7 +20,7 @@ from flux.cext.srt.connection cimport (
 )
 from flux.cext.srt.handshake cimport K_STREAM_ID_BYTES
 from flux.cext.srt.negotiation cimport caller_start, listener_accept, listener_handshake, listener_reject
-from flux.cext.srt.packet cimport CTRL_HANDSHAKE, K_CONTROL, K_HEADER, K_PACKET_BYTES, K_SEQUENCE_MASK, be32
+from flux.cext.srt.packet cimport CTRL_HANDSHAKE, K_CONTROL, K_HEADER, K_PACKET_BYTES, K_SEQUENCE_MASK, K_SYN_US, be32
 from flux.cext.srt.protocol cimport protocol_receive, protocol_timeout, protocol_transmit
 from flux.cext.srt.sender cimport sender_attach, sender_push, sender_tick
 from flux.cext.srt.slab cimport slab_clear, slab_init
@@ -47,6 +47,15 @@ REASONS = {
     CLOSE_PROTOCOL: "protocol_error",
     CLOSE_NO_MEMORY: "no_memory",
 }
+
+
+cdef inline bint _same_address(connection* c, const uint8_t* key, uint32_t key_bytes) noexcept nogil:
+    cdef uint64_t a, b
+    if c.key_bytes != key_bytes:
+        return False
+    memcpy(&a, c.key, 8)
+    memcpy(&b, key, 8)
+    return a == b and (key_bytes == 8 or memcmp(c.key, key, key_bytes) == 0)
 
 
 cdef void endpoint_receive(endpoint* e, const void* addr, uint32_t addr_bytes,
@@ -80,7 +89,7 @@ cdef void endpoint_receive(endpoint* e, const void* addr, uint32_t addr_bytes,
     if c == NULL:
         count(e, C_SRT_REFUSED_UNKNOWN_ID)
         return
-    if c.key_bytes != key_bytes or memcmp(c.key, key, key_bytes) != 0:
+    if not _same_address(c, key, key_bytes):
         count(e, C_SRT_REFUSED_WRONG_PEER)
         return
     protocol_receive(c, data, length, now_us)
@@ -255,7 +264,8 @@ cdef class Endpoint:
                   uint32_t flow_window_pkts=25600, uint32_t receive_buffer_pkts=8192,
                   uint32_t send_buffer_pkts=8192, uint32_t max_connections=4096, uint32_t max_handshakes=1024,
                   uint32_t max_overhead_percent=25, int64_t source_interval_us=10000,
-                  int64_t delivery_interval_us=2000, uint64_t max_buffer_bytes=1 << 30, secret=None):
+                  int64_t delivery_interval_us=2000, int64_t ack_interval_us=K_SYN_US,
+                  uint64_t max_buffer_bytes=1 << 30, secret=None):
         cdef endpoint* e
         cdef uint64_t[::1] view
         cdef uint32_t buckets = 64
@@ -263,7 +273,7 @@ cdef class Endpoint:
             raise ValueError(f"worker {worker}: socket ids have room for 0 to {K_WORKER_MASK}")
         if latency_ms > 65535:
             raise ValueError(f"a latency of {latency_ms} ms; a handshake has room for 65535")
-        if min(source_interval_us, delivery_interval_us) < 1:
+        if min(source_interval_us, delivery_interval_us, ack_interval_us) < 1:
             raise ValueError("intervals are 1 µs at least")
         e = <endpoint*>calloc(1, sizeof(endpoint))
         if e == NULL:
@@ -289,6 +299,7 @@ cdef class Endpoint:
         e.settings.max_overhead_percent = max_overhead_percent
         e.settings.source_interval_us = source_interval_us
         e.settings.delivery_interval_us = delivery_interval_us
+        e.settings.ack_interval_us = ack_interval_us
         secret = os.urandom(16) if secret is None else bytes(secret)
         if len(secret) < 16:
             raise ValueError(f"a secret of {len(secret)} bytes; 16 are needed")

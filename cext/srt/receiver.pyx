@@ -15,7 +15,7 @@ from flux.cext.srt.connection cimport connection_ready, connection_to_flush, con
 from flux.cext.srt.loss_list cimport loss_append, loss_empty, loss_first, loss_remove, loss_remove_before
 from flux.cext.srt.packet cimport (
     CTRL_ACK, CTRL_NAK, K_CONTROL, K_DATA_ENCRYPTED, K_DATA_RETRANSMITTED, K_DATA_SOLO, K_HEADER, K_PACKET_BYTES,
-    K_SEQUENCE_MASK, K_SYN_US, be32, index_near, put_be32, put_control, sequence_of,
+    K_SEQUENCE_MASK, be32, index_near, put_be32, put_control, sequence_of,
 )
 from flux.cext.srt.recv_buffer cimport (
     RECV_BEYOND, RECV_DUPLICATE, RECV_LATE, RECV_NO_MEMORY, RECV_STORED, recv_head, recv_pop, recv_put, recv_result,
@@ -138,15 +138,15 @@ cdef void _give_up_to(connection* c, int64_t index) noexcept nogil:
 
 
 cdef void _schedule_ack(connection* c, int64_t now_us) noexcept nogil:
-    """A full ACK each K_SYN_US, a light one each 64 packets."""
-    if now_us - c.ack_us >= K_SYN_US:
+    """A full ACK each ack_interval_us, a light one each 64 packets."""
+    if now_us - c.ack_us >= c.owner.settings.ack_interval_us:
         c.pending |= SEND_ACK
         connection_ready(c)
         return
     if c.pkts_since_ack >= K_LIGHT_ACK_PKTS:
         c.pending |= SEND_LIGHT_ACK
         connection_ready(c)
-    connection_wake_at(c, _on_grid(c, c.ack_us + K_SYN_US))
+    connection_wake_at(c, _on_grid(c, c.ack_us + c.owner.settings.ack_interval_us))
 
 
 cdef bint receiver_ackack(connection* c, uint32_t number, uint32_t timestamp, int64_t now_us) noexcept nogil:
@@ -187,7 +187,7 @@ cdef bint receiver_dropreq(connection* c, const uint8_t* body, uint32_t length, 
         c.rx.end = last + 1
     loss_remove(&c.lost, first, last)
     c.ack_wanted = True
-    connection_wake_at(c, _on_grid(c, c.ack_us + K_SYN_US))
+    connection_wake_at(c, _on_grid(c, c.ack_us + c.owner.settings.ack_interval_us))
     return True
 
 
@@ -225,7 +225,7 @@ cdef void _deliver_head(connection* c, recv_slot* slot, int64_t now_us) noexcept
 cdef void receiver_timeout(connection* c, int64_t now_us) noexcept nogil:
     """Whatever is due: delivery, then an ACK, then a report of losses."""
     receiver_deliver(c, now_us)
-    if c.ack_wanted and now_us - c.ack_us >= K_SYN_US:
+    if c.ack_wanted and now_us - c.ack_us >= c.owner.settings.ack_interval_us:
         c.pending |= SEND_ACK
     elif c.confirmed < c.acked and now_us - c.ack_us >= rtt_timeout_us(&c.rtt):
         # The sender has not said that it knows: tell it again.
@@ -248,9 +248,9 @@ cdef int64_t receiver_deadline(connection* c) noexcept nogil:
     if c.pending & SEND_ACK:
         pass
     elif c.ack_wanted:
-        at = min(at, c.ack_us + K_SYN_US)
+        at = min(at, c.ack_us + c.owner.settings.ack_interval_us)
     elif c.confirmed < c.acked:
-        at = min(at, c.ack_us + max(rtt_timeout_us(&c.rtt), <int64_t>K_SYN_US))
+        at = min(at, c.ack_us + max(rtt_timeout_us(&c.rtt), c.owner.settings.ack_interval_us))
     if not loss_empty(&c.lost) and not c.pending & SEND_NAK:
         at = min(at, c.nak_us)
     return _on_grid(c, at) if at != INT64_MAX else at

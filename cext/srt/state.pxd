@@ -73,6 +73,7 @@ cdef struct settings:
     int64_t handshake_us
     int64_t source_interval_us
     int64_t delivery_interval_us
+    int64_t ack_interval_us
 
 cdef struct answer:               # to somebody who is no connection
     uint8_t address[28]

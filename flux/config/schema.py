@@ -66,6 +66,10 @@ class SrtSettings(Section):
     """Handshakes of one worker that wait for a decision."""
     max_overhead_percent: int = Field(25, ge=5, le=100)
     """Bandwidth for retransmissions, in percent of the stream's."""
+    max_buffer_bytes: int = Field(1 << 30, ge=1 << 20)
+    """Packet bytes that all connections of one worker may keep."""
+    ack_interval_ms: int = Field(10, ge=10, le=100)
+    """A receiver acknowledges this often; more than SRT's 10 makes many slow publishers cheaper."""
     poll_interval_us: int = Field(2000, ge=0, le=100_000)
     """Under load the socket is read this often; 0: at each datagram."""
     play_interval_ms: int = Field(20, ge=1, le=1000)

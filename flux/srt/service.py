@@ -101,6 +101,8 @@ class SrtService:
             max_connections=settings.max_connections,
             max_handshakes=settings.max_handshakes,
             max_overhead_percent=settings.max_overhead_percent,
+            max_buffer_bytes=settings.max_buffer_bytes,
+            ack_interval_us=settings.ack_interval_ms * 1000,
             source_interval_us=settings.play_interval_ms * 1000,
         )
         self._driver: Any = None

@@ -45,13 +45,15 @@ class Loop:
         self.sock.bind(("127.0.0.1", 0))
         self.sock.setblocking(False)
         self.port = self.sock.getsockname()[1]
+        self.waiting = select.poll()
+        self.waiting.register(self.sock, select.POLLIN)
         self.endpoint = Endpoint(**settings)
         self.events: list[tuple[Any, ...]] = []
 
     def turn(self, at_most_us: int = 5000) -> None:
         due = self.endpoint.next_timeout()
         wait = at_most_us if due is None else min(max(due - now_us(), 0), at_most_us)
-        if select.select([self.sock], [], [], wait / 1e6)[0]:
+        if self.waiting.poll(wait / 1e3):
             with contextlib.suppress(BlockingIOError):
                 while True:
                     data, address = self.sock.recvfrom(2048)
@@ -81,6 +83,18 @@ class Loop:
         return found
 
 
+@pytest.fixture
+def make_loop() -> Iterator[Callable[..., Loop]]:
+    with contextlib.ExitStack() as stack:
+
+        def make(**settings: Any) -> Loop:
+            loop = Loop(**settings)
+            stack.callback(loop.sock.close)
+            return loop
+
+        yield make
+
+
 @contextlib.contextmanager
 def transmit(source: str, target: str, **pipes: Any) -> Iterator[subprocess.Popen[bytes]]:
     program = subprocess.Popen(
@@ -101,8 +115,8 @@ def payloads(count: int) -> list[bytes]:
     return [number.to_bytes(4, "big") * (PAYLOAD // 4) for number in range(count)]
 
 
-def test_libsrt_publishes() -> None:
-    loop = Loop(latency_ms=80)
+def test_libsrt_publishes(make_loop: Callable[..., Loop]) -> None:
+    loop = make_loop(latency_ms=80)
     sent = payloads(600)
     sink = CollectingSink()
     url = f"srt://127.0.0.1:{loop.port}?streamid=publish:live/cam1"
@@ -128,8 +142,8 @@ def test_libsrt_publishes() -> None:
         assert loop.event("closed") == ("closed", id, "peer_shutdown")
 
 
-def test_libsrt_is_rejected() -> None:
-    loop = Loop()
+def test_libsrt_is_rejected(make_loop: Callable[..., Loop]) -> None:
+    loop = make_loop()
     with transmit(
         "file://con", f"srt://127.0.0.1:{loop.port}?streamid=nobody", stdin=subprocess.PIPE
     ) as program:
@@ -140,22 +154,22 @@ def test_libsrt_is_rejected() -> None:
     assert loop.endpoint.handshakes == 0
 
 
-def test_libsrt_with_a_passphrase_is_refused() -> None:
-    loop = Loop()
+def test_libsrt_with_a_passphrase_is_refused(make_loop: Callable[..., Loop]) -> None:
+    loop = make_loop()
     url = f"srt://127.0.0.1:{loop.port}?passphrase=0123456789"
     with transmit("file://con", url, stdin=subprocess.PIPE) as program:
         loop.until(lambda: program.poll() is not None)
     assert loop.events == []
 
 
-def test_libsrt_plays_from_a_ring() -> None:
+def test_libsrt_plays_from_a_ring(make_loop: Callable[..., Loop]) -> None:
     arena = Arena.create(slots=4, frame_ring_bytes=1 << 20, wire_ring_bytes=1 << 20, hls_bytes=1 << 20)
     arena.join(0)
     slot, _ = arena.claim("live/cam1", 1)
     arena.go_live(slot, 1)
     ring = Ring(arena, slot, RING_TS)
     ring.set_header(b"\x47" * 376)
-    loop = Loop()
+    loop = make_loop()
     packets = [b"\x47" + number.to_bytes(4, "big") + bytes(183) for number in range(4000)]
     url = f"srt://127.0.0.1:{loop.port}?streamid=read:live/cam1"
     with transmit(url, "file://con", stdout=subprocess.PIPE) as program:
@@ -187,3 +201,4 @@ def test_libsrt_plays_from_a_ring() -> None:
         assert loop.endpoint.stats(id)["lapped"] == 0
         loop.endpoint.close(id, now_us())
         assert loop.event("closed") == ("closed", id, "closed")
+    arena.close()

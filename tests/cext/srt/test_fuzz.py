@@ -268,7 +268,7 @@ class Attacker:
             self.turn()
 
 
-def fire(seed: int, datagrams: int) -> Attacker:
+def fire(seed: int, datagrams: int) -> None:
     attacker = Attacker(seed)
     attacker.run(datagrams)
     attacker.assert_bounded()
@@ -289,7 +289,7 @@ def fire(seed: int, datagrams: int) -> Attacker:
     assert endpoint.memory["connections"] == endpoint.connections == endpoint.handshakes == 0
     assert endpoint.memory["chunks"] == 0
     assert endpoint.next_timeout() is None
-    return attacker
+    attacker.arena.close()
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -306,6 +306,7 @@ def test_memory_does_not_grow() -> None:
     attacker.settle()
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown_kib < 2048
+    attacker.arena.close()
 
 
 @pytest.mark.slow

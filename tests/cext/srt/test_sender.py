@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,11 +39,22 @@ def ts(first: int, count: int) -> bytes:
     return b"".join(b"\x47" + n.to_bytes(4, "big") + bytes(183) for n in range(first, first + count))
 
 
+OPEN_ARENAS: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _close_arenas() -> Iterator[None]:
+    yield
+    while OPEN_ARENAS:
+        OPEN_ARENAS.pop().close()
+
+
 class Player:
     """A peer that plays from a ring of 64 KiB."""
 
     def __init__(self, isn: int = 1000, **settings: Any) -> None:
         self.arena = small_arena(wire_ring_bytes=settings.pop("ring_bytes", 64 << 10))
+        OPEN_ARENAS.append(self.arena)
         self.slot, _ = self.arena.claim("live/cam1", 1)
         self.arena.go_live(self.slot, 1)
         self.ring = Ring(self.arena, self.slot, RING_TS)
