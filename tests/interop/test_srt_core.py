@@ -18,7 +18,7 @@ from flux.cext.ring import Ring
 from flux.cext.srt.endpoint import Endpoint
 from flux.cext.udp.srt_client import CollectingSink
 
-from tests.cext.srt.peer import counted
+from tests.cext.srt.peer import count, counted
 
 pytestmark = [
     pytest.mark.interop,
@@ -148,7 +148,10 @@ def test_libsrt_is_rejected(make_loop: Callable[..., Loop]) -> None:
         "file://con", f"srt://127.0.0.1:{loop.port}?streamid=nobody", stdin=subprocess.PIPE
     ) as program:
         id = loop.event("request")[1]
+        assert program.stdin is not None
         assert loop.endpoint.reject(id, 1404, now_us())
+        loop.turn()
+        program.stdin.close()
         loop.until(lambda: program.poll() is not None)
     assert loop.events == []
     assert loop.endpoint.handshakes == 0
@@ -158,6 +161,11 @@ def test_libsrt_with_a_passphrase_is_refused(make_loop: Callable[..., Loop]) -> 
     loop = make_loop()
     url = f"srt://127.0.0.1:{loop.port}?passphrase=0123456789"
     with transmit("file://con", url, stdin=subprocess.PIPE) as program:
+        assert program.stdin is not None
+        loop.until(lambda: count(loop.endpoint, "rejected_encrypted") > 0)
+        loop.turn()
+        # It notices by itself when it connects, else when its input ends.
+        program.stdin.close()
         loop.until(lambda: program.poll() is not None)
     assert loop.events == []
 
