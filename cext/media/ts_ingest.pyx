@@ -2,23 +2,18 @@
 
 Bytes are copied into the reserved part of RING_TS as they come and demultiplexed there; whatever begins in a
 packet is told by the demuxer's calls while that packet is read, so a record can be closed right before it.
-
-Time: all tracks of a publisher share one clock of 33 bits. It is unwrapped and shifted onto the stream's timeline,
-which only ever goes on: a jump of the clock, or a new publisher, starts a new *epoch* with another shift.
-Tracks jump one after the other, so each keeps its own shift until it joins the newest epoch.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memchr, memcmp, memcpy, memmove, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from flux.cext.arena cimport K_HEADER_BYTES, K_MAX_TRACKS, K_RING_KINDS, RING_FRAME, RING_TS, Arena, stream_slot, track_info
 from flux.cext.atomics cimport load_relaxed_u64, store_release_u64
 from flux.cext.counters cimport (
     C_MEDIA_ACCESS_UNITS, C_MEDIA_ACCESS_UNITS_DAMAGED, C_MEDIA_ACCESS_UNITS_WITHOUT_CONFIG,
     C_MEDIA_ACCESS_UNITS_WITHOUT_TIME, C_MEDIA_CONFIG_CHANGES, C_MEDIA_DISCONTINUITIES, C_MEDIA_HEADERS_TOO_LONG,
-    C_MEDIA_RANDOM_ACCESS_DISTRUSTED, C_MEDIA_RING_REFUSED, C_MEDIA_STREAMS_IGNORED, C_MEDIA_TS_LOST_SYNC,
-    C_MEDIA_TS_PKTS, C_MEDIA_TS_SKIPPED_BYTES
+    C_MEDIA_RANDOM_ACCESS_DISTRUSTED, C_MEDIA_RING_REFUSED, C_MEDIA_STREAMS_IGNORED, C_MEDIA_TS_PKTS
 )
 from flux.cext.media.aac cimport K_AUDIO_CONFIG_BYTES, aac_config, adts_header
 from flux.cext.media.adts cimport adts_append, adts_begin, adts_init, adts_lost, adts_stream
@@ -29,12 +24,14 @@ from flux.cext.media.codec cimport CODEC_AAC, CODEC_DATA, CODEC_H264, CODEC_H265
 from flux.cext.media.decoder_config cimport K_CONFIG_BYTES, parameter_sets_record
 from flux.cext.media.nal cimport NAL_KEY
 from flux.cext.media.pump cimport K_MAX_PUMPS, Pump, media_pump
+from flux.cext.media.timeline cimport K_RESUME_GAP_TICKS, timeline, timeline_pass, timeline_place, track_time
 from flux.cext.media.ts cimport (
-    K_PID_PAT, K_TICKS_A_SECOND, K_TS_PACKET_BYTES, K_TS_SYNC_BYTE, ts_section_packets, ts_unwrap
+    K_PID_PAT, K_TICKS_A_SECOND, K_TS_PACKET_BYTES, ts_section_packets, ts_unwrap
 )
 from flux.cext.media.ts_demux cimport (
     ts_demux, ts_demux_end, ts_demux_init, ts_demux_packet, ts_stream
 )
+from flux.cext.media.ts_sync cimport ts_sync, ts_sync_end, ts_sync_feed
 from flux.cext.ring cimport (
     REC_AUDIO, REC_CONFIG, REC_DAMAGED, REC_DISCONTINUITY, REC_KEY, REC_VIDEO, ring, ring_alive, ring_commit,
     ring_get, ring_mark, ring_notify, ring_open, ring_record, ring_reserve, ring_set_header
@@ -43,14 +40,7 @@ from flux.cext.sink cimport Sink
 
 cdef enum:
     K_RECORD_PACKETS = 348        # of a record in RING_TS at most: under 64 KiB
-    K_SYNC_PACKETS = 3            # sync bytes in a row that make a packet believed after sync was lost
-    K_HOLD_BYTES = 1024           # a packet that is not whole yet, or what is searched for sync
-    K_JUMP_FORWARD_TICKS = 900000  # a gap of dts that is a jump of the clock
-    K_JUMP_BACKWARD_TICKS = 45000
-    K_FOLLOW_TICKS = 45000        # ... of a track, when another track has jumped already
-    K_NEAR_TICKS = 180000         # tracks of one clock are muxed no further apart
-    K_RESUME_GAP_TICKS = 45000    # between two publishers: whichever track comes first, none lies before the end
-    K_STEP_TICKS = 3600           # between the end of an epoch and the start of the next
+    K_REORDER_TICKS = 900000      # a pts further from its dts is none
     K_KEY_TICKS = 45000           # between the points at which a stream without video can be joined
     K_VIDEO_ABSENT_TICKS = 270000  # audio that goes on for so long without video is taken for all there is
     K_KEYLESS_TICKS = 450000      # video without a keyframe for so long can be joined at random_access_indicator
@@ -69,14 +59,8 @@ cdef struct media_track:
     uint32_t kind
     uint32_t index
     uint32_t codec
-    uint32_t epoch
-    bint has_raw
-    bint jumped                   # its next frame is the first of an epoch
-    int64_t raw_ticks             # dts of its newest PES by the publisher's clock, unwrapped
-    int64_t shift_ticks           # from there to the timeline
-    int64_t dts_ticks             # of its newest PES or frame, on the timeline
+    track_time time               # jumped: its next frame is the first of an epoch
     int64_t key_ticks             # dts of its newest keyframe
-    int64_t first_ticks           # dts of its first PES
     bint entered                  # a PES of it began a record of RING_TS
     int64_t entry_ticks           # dts of the last that did
     uint64_t tag                  # record of RING_TS in which its newest PES begins
@@ -95,10 +79,7 @@ cdef struct ts_ingest:
     uint64_t* counters
     int64_t now_us
     bint closed
-    # packets
-    bint synced
-    uint32_t hold_bytes
-    uint8_t hold[1024]
+    ts_sync sync
     # RING_TS
     ring ts
     uint8_t* place                # of the record that is being filled
@@ -113,19 +94,14 @@ cdef struct ts_ingest:
     ring frames
     # tracks
     ts_demux demux
-    uint64_t demux_errors         # told to the slot so far
+    uint64_t errors               # told to the slot so far
     media_track tracks[8]
     media_track* video            # the first of its kind, or NULL
     media_track* audio
     media_track* beat             # begins records of RING_TS while there is no video
     bint video_absent
-    # the timeline
-    bint resumed                  # somebody published before
-    bint clock_started
-    uint32_t epoch
-    int64_t clock_raw_ticks       # newest dts of the newest epoch
-    int64_t clock_shift_ticks
-    int64_t end_ticks             # highest dts so far
+    timeline line
+    uint64_t jumps                # told to the slot so far
     uint32_t pump_count
     media_pump pumps[8]           # K_MAX_PUMPS
 
@@ -152,69 +128,6 @@ cdef void mark_record(ts_ingest* t, uint64_t rec, uint32_t flags) noexcept nogil
     else:
         ring_mark(&t.ts, rec, flags)
 
-
-# the timeline
-
-cdef bint jumps(ts_ingest* t, media_track* k, int64_t raw) noexcept nogil:
-    cdef int64_t step = raw - k.raw_ticks
-    if k.epoch != t.epoch:
-        return step < 0 or step > K_FOLLOW_TICKS
-    if step > K_JUMP_FORWARD_TICKS:
-        # a track that paused, while another kept the clock going, comes back where the clock is
-        return not -K_NEAR_TICKS < raw - t.clock_raw_ticks < K_NEAR_TICKS
-    return step < -K_JUMP_BACKWARD_TICKS
-
-
-cdef void begin_epoch(ts_ingest* t, int64_t raw, int64_t at_ticks) noexcept nogil:
-    t.epoch += 1
-    t.clock_raw_ticks = raw
-    t.clock_shift_ticks = at_ticks - raw
-
-
-cdef int64_t place_in_time(ts_ingest* t, media_track* k, uint64_t dts) noexcept nogil:
-    """The dts of a PES on the timeline."""
-    cdef int64_t raw, near
-    if not t.clock_started:
-        t.clock_started = True
-        raw = <int64_t>dts
-        begin_epoch(t, raw, t.end_ticks + K_RESUME_GAP_TICKS if t.resumed else raw)
-        t.end_ticks = raw + t.clock_shift_ticks
-    elif k.has_raw:
-        raw = ts_unwrap(k.raw_ticks, dts)
-    else:
-        raw = ts_unwrap(t.clock_raw_ticks, dts)
-    if not k.has_raw:
-        k.has_raw = True
-        k.epoch = t.epoch
-        k.shift_ticks = t.clock_shift_ticks
-        k.first_ticks = raw + k.shift_ticks
-        k.jumped = t.resumed or t.epoch > 1
-    elif jumps(t, k, raw):
-        near = ts_unwrap(t.clock_raw_ticks, dts)
-        if k.epoch != t.epoch and -K_JUMP_FORWARD_TICKS < near - t.clock_raw_ticks < K_JUMP_FORWARD_TICKS:
-            raw = near
-        else:
-            raw = <int64_t>dts
-            begin_epoch(t, raw, t.end_ticks + K_STEP_TICKS)
-            t.counters[C_MEDIA_DISCONTINUITIES] += 1
-            t.slot.discontinuities += 1
-        k.epoch = t.epoch
-        k.shift_ticks = t.clock_shift_ticks
-        k.jumped = True
-    k.raw_ticks = raw
-    if k.epoch == t.epoch:
-        t.clock_raw_ticks = raw
-    pass_time(t, k, raw + k.shift_ticks)
-    return k.dts_ticks
-
-
-cdef void pass_time(ts_ingest* t, media_track* k, int64_t dts_ticks) noexcept nogil:
-    k.dts_ticks = dts_ticks
-    if dts_ticks > t.end_ticks:
-        t.end_ticks = dts_ticks
-
-
-# frames
 
 cdef void put_header(ts_ingest* t, uint64_t from_pos) noexcept nogil:
     """The configurations in force, for readers that begin at `from_pos` or later."""
@@ -262,7 +175,7 @@ cdef void put_config(ts_ingest* t, media_track* k, const uint8_t* config, uint32
 cdef void measure_rate(media_track* k, int64_t dts_ticks) noexcept nogil:
     """The frame rate, for streams whose parameter sets tell none, or tell a wrong one."""
     cdef int64_t rate, told = k.video.sets.sps.fps_millihz
-    if k.fps_frames == 0 or k.jumped or dts_ticks <= k.fps_since_ticks:
+    if k.fps_frames == 0 or k.time.jumped or dts_ticks <= k.fps_since_ticks:
         k.fps_frames = 0
         k.fps_since_ticks = dts_ticks
     elif k.fps_frames == K_FPS_FRAMES:
@@ -291,7 +204,7 @@ cdef bint is_entry(ts_ingest* t, media_track* k, const access_unit* u) noexcept 
         t.counters[C_MEDIA_RANDOM_ACCESS_DISTRUSTED] += 1
     if k.random_access_distrusted:
         return False
-    return u.dts_ticks - (k.key_ticks if k.info.keyframes else k.first_ticks) >= K_KEYLESS_TICKS
+    return u.dts_ticks - (k.key_ticks if k.info.keyframes else k.time.first_ticks) >= K_KEYLESS_TICKS
 
 
 cdef void take_video_config(ts_ingest* t, media_track* k, int64_t dts_ticks) noexcept nogil:
@@ -349,12 +262,12 @@ cdef void take_access_unit(void* ctx, access_unit* u) noexcept nogil:
             flags |= REC_KEY
             mark_record(t, u.tag, REC_KEY)
     measure_rate(k, u.dts_ticks)
-    if k.jumped:
-        k.jumped = False
+    if k.time.jumped:
+        k.time.jumped = False
         flags |= REC_DISCONTINUITY
     k.info.frames += 1
     k.info.bytes += u.bytes
-    pass_time(t, k, u.dts_ticks)
+    timeline_pass(&t.line, &k.time, u.dts_ticks)
     t.counters[C_MEDIA_ACCESS_UNITS] += 1
     ring_commit(&t.frames, u.bytes, u.dts_ticks, u.pts_ticks, t.now_us, flags, k.index, k.codec)
 
@@ -378,21 +291,19 @@ cdef void take_audio_frame(void* ctx, const adts_header* h, const uint8_t* frame
         return
     memcpy(place, frame, length)
     if k == t.audio and (t.video == NULL or t.video_absent) and (
-            k.info.keyframes == 0 or k.jumped or pts_ticks - k.key_ticks >= K_KEY_TICKS):
+            k.info.keyframes == 0 or k.time.jumped or pts_ticks - k.key_ticks >= K_KEY_TICKS):
         k.info.keyframes += 1
         k.key_ticks = pts_ticks
         flags |= REC_KEY
-    if k.jumped:
-        k.jumped = False
+    if k.time.jumped:
+        k.time.jumped = False
         flags |= REC_DISCONTINUITY
     k.info.frames += 1
     k.info.bytes += length
-    pass_time(t, k, pts_ticks)
+    timeline_pass(&t.line, &k.time, pts_ticks)
     t.counters[C_MEDIA_ACCESS_UNITS] += 1
     ring_commit(&t.frames, length, pts_ticks, pts_ticks, t.now_us, flags, k.index, k.codec)
 
-
-# calls of the demuxer
 
 cdef void on_pes_begin(void* ctx, ts_stream* s) noexcept nogil:
     cdef ts_ingest* t = <ts_ingest*>ctx
@@ -404,7 +315,7 @@ cdef void on_pes_begin(void* ctx, ts_stream* s) noexcept nogil:
         t.record_flags |= REC_VIDEO
         t.untimed = k
     elif k == t.beat and (t.video == NULL or t.video_absent) and (
-            not k.entered or k.dts_ticks - k.entry_ticks >= K_KEY_TICKS):
+            not k.entered or k.time.dts_ticks - k.entry_ticks >= K_KEY_TICKS):
         end_record(t)
         t.record_flags |= REC_AUDIO | REC_KEY
         t.untimed = k
@@ -421,10 +332,10 @@ cdef void on_pes_begin(void* ctx, ts_stream* s) noexcept nogil:
 cdef void note_absence(ts_ingest* t) noexcept nogil:
     """Other tracks that go on alone make the stream one that can be joined without video."""
     cdef int64_t since
-    if t.video == NULL or t.beat == NULL or t.video_absent or not t.beat.has_raw:
+    if t.video == NULL or t.beat == NULL or t.video_absent or not t.beat.time.placed:
         return
-    since = t.video.dts_ticks if t.video.has_raw else t.beat.first_ticks
-    t.video_absent = t.beat.dts_ticks - since > K_VIDEO_ABSENT_TICKS
+    since = t.video.time.dts_ticks if t.video.time.placed else t.beat.time.first_ticks
+    t.video_absent = t.beat.time.dts_ticks - since > K_VIDEO_ABSENT_TICKS
 
 
 cdef void on_pes_header(void* ctx, ts_stream* s) noexcept nogil:
@@ -438,17 +349,21 @@ cdef void on_pes_header(void* ctx, ts_stream* s) noexcept nogil:
     if starts:
         t.untimed = NULL
     if s.has_pts:
-        known = k.has_raw
-        dts = place_in_time(t, k, s.dts)
+        known = k.time.placed
+        dts = timeline_place(&t.line, &k.time, s.dts)
+        if t.line.jumps != t.jumps:
+            t.jumps += 1
+            t.counters[C_MEDIA_DISCONTINUITIES] += 1
+            t.slot.discontinuities += 1
         pts = dts + ts_unwrap(0, s.pts - s.dts)
-        if pts - dts > K_JUMP_FORWARD_TICKS or dts - pts > K_JUMP_FORWARD_TICKS:
+        if not -K_REORDER_TICKS < pts - dts < K_REORDER_TICKS:
             pts = dts
         if starts:
             t.ts_dts_ticks = dts
             t.ts_pts_ticks = pts
             k.entered = True
             k.entry_ticks = dts
-            if known and k.jumped:
+            if known and k.time.jumped:
                 t.record_flags |= REC_DISCONTINUITY
     if k.kind == TRACK_VIDEO:
         if k == t.video:
@@ -575,9 +490,8 @@ cdef void on_tables(void* ctx) noexcept nogil:
     put_tables(t)
 
 
-# packets
-
-cdef inline void take_packet(ts_ingest* t, const uint8_t* packet) noexcept nogil:
+cdef void take_packet(void* ctx, const uint8_t* packet) noexcept nogil:
+    cdef ts_ingest* t = <ts_ingest*>ctx
     if t.record_bytes + K_TS_PACKET_BYTES > t.record_limit:
         end_record(t)
     if t.record_bytes == 0:
@@ -591,58 +505,9 @@ cdef inline void take_packet(ts_ingest* t, const uint8_t* packet) noexcept nogil
     t.counters[C_MEDIA_TS_PKTS] += 1
 
 
-cdef uint32_t find_sync(const uint8_t* data, uint32_t length) noexcept nogil:
-    """Where a packet begins for certain, or what can't be decided yet does."""
-    cdef const uint8_t* at = data
-    cdef const uint8_t* end = data + length
-    cdef uint32_t i
-    cdef bint fits
-    while at < end:
-        at = <const uint8_t*>memchr(at, K_TS_SYNC_BYTE, end - at)
-        if at == NULL:
-            return length
-        fits = True
-        for i in range(1, K_SYNC_PACKETS):
-            if at + i * K_TS_PACKET_BYTES < end and at[i * K_TS_PACKET_BYTES] != K_TS_SYNC_BYTE:
-                fits = False
-                break
-        if fits:
-            return <uint32_t>(at - data)
-        at += 1
-    return length
-
-
-cdef void drop_held(ts_ingest* t, uint32_t count) noexcept nogil:
-    t.hold_bytes -= count
-    memmove(t.hold, t.hold + count, t.hold_bytes)
-
-
-cdef void read_held(ts_ingest* t) noexcept nogil:
-    """Take the packets out of what is held; afterwards less than a packet is left, or sync is searched on."""
-    cdef uint32_t at
-    while True:
-        if not t.synced:
-            at = find_sync(t.hold, t.hold_bytes)
-            if at:
-                t.counters[C_MEDIA_TS_SKIPPED_BYTES] += at
-                drop_held(t, at)
-            if t.hold_bytes <= (K_SYNC_PACKETS - 1) * K_TS_PACKET_BYTES:
-                return
-            t.synced = True
-        if t.hold_bytes < K_TS_PACKET_BYTES:
-            return
-        if t.hold[0] != K_TS_SYNC_BYTE:
-            t.synced = False
-            t.counters[C_MEDIA_TS_LOST_SYNC] += 1
-            t.slot.ts_errors += 1
-            continue
-        take_packet(t, t.hold)
-        drop_held(t, K_TS_PACKET_BYTES)
-
-
 cdef void deliver(void* ctx, const uint8_t* data, uint32_t length, int64_t now_us) noexcept nogil:
     cdef ts_ingest* t = <ts_ingest*>ctx
-    cdef uint32_t n
+    cdef uint64_t errors
     if t.closed or length == 0:
         return
     if not ring_alive(&t.ts):
@@ -651,26 +516,11 @@ cdef void deliver(void* ctx, const uint8_t* data, uint32_t length, int64_t now_u
     t.now_us = now_us
     t.slot.bytes_in += length
     t.slot.last_in_us = <uint64_t>now_us
-    while length:
-        if t.synced and t.hold_bytes == 0:
-            while length >= K_TS_PACKET_BYTES and data[0] == K_TS_SYNC_BYTE:
-                take_packet(t, data)
-                data += K_TS_PACKET_BYTES
-                length -= K_TS_PACKET_BYTES
-            if length == 0:
-                break
-        n = K_HOLD_BYTES - t.hold_bytes
-        if t.synced:
-            n = K_TS_PACKET_BYTES - t.hold_bytes
-        n = min(n, length)
-        memcpy(t.hold + t.hold_bytes, data, n)
-        t.hold_bytes += n
-        data += n
-        length -= n
-        read_held(t)
-    if t.demux.errors != t.demux_errors:
-        t.slot.ts_errors += t.demux.errors - t.demux_errors
-        t.demux_errors = t.demux.errors
+    ts_sync_feed(&t.sync, data, length)
+    errors = t.demux.errors + t.sync.losses
+    if errors != t.errors:
+        t.slot.ts_errors += errors - t.errors
+        t.errors = errors
 
 
 cdef void flush(void* ctx, int64_t now_us) noexcept nogil:
@@ -695,18 +545,15 @@ cdef void find_end(ts_ingest* t, ring* r) noexcept nogil:
     cdef uint64_t end = load_relaxed_u64(&r.ctl.commit_rec), rec
     cdef ring_record record
     for rec in range(end - min(end, <uint64_t>K_LOOK_BACK_RECORDS), end):
-        if ring_get(r, rec, &record) == 0 and (not t.resumed or record.dts_ticks > t.end_ticks):
-            t.resumed = True
-            t.end_ticks = record.dts_ticks
+        if ring_get(r, rec, &record) == 0 and (not t.line.resumed or record.dts_ticks > t.line.end_ticks):
+            t.line.resumed = True
+            t.line.end_ticks = record.dts_ticks
 
 
 cdef void finish(ts_ingest* t, int64_t now_us) noexcept nogil:
     cdef uint32_t i
     t.now_us = now_us
-    # what is left after a loss of sync is believed with fewer sync bytes, as no more come
-    if not t.synced and t.hold_bytes >= K_TS_PACKET_BYTES:
-        t.synced = True
-        read_held(t)
+    ts_sync_end(&t.sync)
     ts_demux_end(&t.demux)
     for i in range(K_MAX_TRACKS):
         if t.tracks[i].kind == TRACK_VIDEO:
@@ -742,6 +589,9 @@ cdef class TsIngest(Sink):
         t.slot = t.ts.slot
         t.counters = &counters[0]
         t.record_limit = <uint32_t>min(<uint64_t>K_RECORD_PACKETS, (t.ts.size >> 2) // K_TS_PACKET_BYTES) * K_TS_PACKET_BYTES
+        t.sync.packet = take_packet
+        t.sync.ctx = t
+        t.sync.counters = t.counters
         ts_demux_init(&t.demux, t.counters)
         t.demux.handler.ctx = t
         t.demux.handler.tables = on_tables
@@ -756,8 +606,8 @@ cdef class TsIngest(Sink):
         find_end(t, &t.frames)
         find_end(t, &t.ts)
         open_record(t)
-        if t.resumed:
-            t.ts_dts_ticks = t.ts_pts_ticks = t.end_ticks + K_RESUME_GAP_TICKS
+        if t.line.resumed:
+            t.ts_dts_ticks = t.ts_pts_ticks = t.line.end_ticks + K_RESUME_GAP_TICKS
             t.record_flags = REC_DISCONTINUITY
         store_release_u64(&t.ts.ctl.active, 1)
         store_release_u64(&t.frames.ctl.active, 1)
