@@ -132,7 +132,8 @@ cdef int ring_set_header(ring* r, const uint8_t* data, uint32_t length, uint64_t
     fence_release()
     blob.from_pos = from_pos
     blob.length = length
-    memcpy(blob.data, data, length)
+    if length:
+        memcpy(blob.data, data, length)
     store_release_u64(&blob.version, version)
     store_release_u64(&r.ctl.header_version, version)
     return 0
