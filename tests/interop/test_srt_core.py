@@ -151,9 +151,7 @@ def test_libsrt_publishes(make_loop: Callable[..., Loop]) -> None:
 
 def test_libsrt_is_rejected(make_loop: Callable[..., Loop]) -> None:
     loop = make_loop()
-    with transmit(
-        "file://con", f"srt://127.0.0.1:{loop.port}?streamid=nobody", stdin=subprocess.PIPE
-    ) as program:
+    with transmit("file://con", f"srt://127.0.0.1:{loop.port}?streamid=nobody", stdin=subprocess.PIPE):
         id = loop.event("request")[1]
         assert loop.endpoint.reject(id, 1404, now_us())
         loop.assert_quiet()
@@ -163,7 +161,7 @@ def test_libsrt_is_rejected(make_loop: Callable[..., Loop]) -> None:
 def test_libsrt_with_a_passphrase_is_refused(make_loop: Callable[..., Loop]) -> None:
     loop = make_loop()
     url = f"srt://127.0.0.1:{loop.port}?passphrase=0123456789"
-    with transmit("file://con", url, stdin=subprocess.PIPE) as program:
+    with transmit("file://con", url, stdin=subprocess.PIPE):
         loop.until(lambda: count(loop.endpoint, "rejected_encrypted") > 0)
         loop.assert_quiet()
     assert count(loop.endpoint, "rejected_encrypted") == 1
