@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import select
 import shutil
 import socket
@@ -38,9 +39,11 @@ def now_us() -> int:
 
 
 class Loop:
-    """One endpoint on one loopback socket."""
+    """One endpoint on one loopback socket; `loss` is the share of datagrams lost each way."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, loss: float = 0.0, **settings: Any) -> None:
+        self.loss = loss
+        self.rng = random.Random(5)
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.bind(("127.0.0.1", 0))
         self.sock.setblocking(False)
@@ -57,7 +60,8 @@ class Loop:
             with contextlib.suppress(BlockingIOError):
                 while True:
                     data, address = self.sock.recvfrom(2048)
-                    self.endpoint.receive(address, data, now_us())
+                    if self.rng.random() >= self.loss:
+                        self.endpoint.receive(address, data, now_us())
         due = self.endpoint.next_timeout()
         if due is not None and due <= now_us():
             self.endpoint.handle_timeout(now_us())
@@ -65,7 +69,8 @@ class Loop:
         while (event := self.endpoint.next_event()) is not None:
             self.events.append(event)
         for address, data in self.endpoint.poll_transmit(now_us()):
-            self.sock.sendto(data, address)
+            if self.rng.random() >= self.loss:
+                self.sock.sendto(data, address)
 
     def until(self, condition: Callable[[], bool], seconds: float = 15.0) -> None:
         end = time.monotonic() + seconds
@@ -93,8 +98,8 @@ class Loop:
 def make_loop() -> Iterator[Callable[..., Loop]]:
     with contextlib.ExitStack() as stack:
 
-        def make(**settings: Any) -> Loop:
-            loop = Loop(**settings)
+        def make(loss: float = 0.0, **settings: Any) -> Loop:
+            loop = Loop(loss, **settings)
             stack.callback(loop.sock.close)
             return loop
 
@@ -121,8 +126,9 @@ def payloads(count: int) -> list[bytes]:
     return [number.to_bytes(4, "big") * (PAYLOAD // 4) for number in range(count)]
 
 
-def test_libsrt_publishes(make_loop: Callable[..., Loop]) -> None:
-    loop = make_loop(latency_ms=500)
+@pytest.mark.parametrize("loss", [0.0, 0.05])
+def test_libsrt_publishes(make_loop: Callable[..., Loop], loss: float) -> None:
+    loop = make_loop(loss, latency_ms=800)
     sent = payloads(600)
     sink = CollectingSink()
     url = f"srt://127.0.0.1:{loop.port}?streamid=publish:live/cam1"
@@ -143,6 +149,7 @@ def test_libsrt_publishes(make_loop: Callable[..., Loop]) -> None:
         assert b"".join(sent).startswith(sink.take())
         stats = loop.endpoint.stats(id)
         assert stats["skipped_pkts"] == 0
+        assert stats["received_lost_pkts"] > 0 or not loss
         assert 0 < stats["rtt_ms"] < 100
         program.stdin.close()
         program.terminate()
@@ -167,14 +174,15 @@ def test_libsrt_with_a_passphrase_is_refused(make_loop: Callable[..., Loop]) -> 
     assert count(loop.endpoint, "rejected_encrypted") == 1
 
 
-def test_libsrt_plays_from_a_ring(make_loop: Callable[..., Loop]) -> None:
+@pytest.mark.parametrize("loss", [0.0, 0.05])
+def test_libsrt_plays_from_a_ring(make_loop: Callable[..., Loop], loss: float) -> None:
     arena = Arena.create(slots=4, frame_ring_bytes=1 << 20, wire_ring_bytes=1 << 20, hls_bytes=1 << 20)
     arena.join(0)
     slot, _ = arena.claim("live/cam1", 1)
     arena.go_live(slot, 1)
     ring = Ring(arena, slot, RING_TS)
     ring.set_header(b"\x47" * 376)
-    loop = make_loop()
+    loop = make_loop(loss, latency_ms=800, max_overhead_percent=100)
     packets = [b"\x47" + number.to_bytes(4, "big") + bytes(183) for number in range(4000)]
     url = f"srt://127.0.0.1:{loop.port}?streamid=read:live/cam1"
     with transmit(url, "file://con", stdout=subprocess.PIPE) as program:
@@ -204,6 +212,7 @@ def test_libsrt_plays_from_a_ring(make_loop: Callable[..., Loop]) -> None:
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         assert numbers[-1] >= len(packets) - K_STDOUT_BYTES // 188
         assert loop.endpoint.stats(id)["lapped"] == 0
+        assert loop.endpoint.stats(id)["sent_again_pkts"] > 0 or not loss
         loop.endpoint.close(id, now_us())
         assert loop.event("closed") == ("closed", id, "closed")
     arena.close()
