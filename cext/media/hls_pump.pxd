@@ -43,7 +43,6 @@ cdef struct hls_pump:
     int64_t waiting_ticks         # dts since which
     # the HLS bytes
     uint64_t end                  # position after the newest byte
-    uint64_t given_back           # pages before this were given back
     # the segment at hand
     bint open
     uint64_t start

@@ -1,7 +1,8 @@
 """RING_TS into HLS segments (hls_pump.pxd tells what a segment is, hls.pxd how it is read).
 
-The area's bytes behind the oldest segment kept are given back to the kernel at each cut, so a stream holds the
-memory of its segments and no more, however large the area is.
+The area is gone around early: once enough lies behind, the next segment begins at its start again, and what lies
+beyond is given back to the kernel. So a stream holds the memory of its segments and little more, however large the
+area is, and writes to pages that are there already.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -74,15 +75,6 @@ cdef void drop_oldest(hls_pump* p) noexcept nogil:
 
 # memory
 
-cdef void punch(hls_pump* p, uint64_t first, uint64_t last) noexcept nogil:
-    """Give the pages of positions [first, last) back, both multiples of a page."""
-    cdef uint64_t n
-    while first < last:
-        n = min(last - first, p.out.size - (first & p.out.mask))
-        arena_punch(p.owner, p.out.ctl.bytes_at + (first & p.out.mask), n)
-        first += n
-
-
 cdef uint64_t page_down(uint64_t pos) noexcept nogil:
     return pos - pos % K_PAGE_BYTES
 
@@ -91,14 +83,30 @@ cdef uint64_t page_up(uint64_t pos) noexcept nogil:
     return page_down(pos + K_PAGE_BYTES - 1)
 
 
-cdef void give_back(hls_pump* p) noexcept nogil:
-    """Give back what was dropped and not written over since."""
-    cdef uint64_t last = page_down(oldest_pos(p))
-    if p.end > p.out.size:
-        p.given_back = max(p.given_back, page_up(p.end - p.out.size))
-    if p.given_back < last:
-        punch(p, p.given_back, last)
-        p.given_back = last
+cdef void give_back(hls_pump* p, uint64_t first, uint64_t last) noexcept nogil:
+    """Give the pages that lie whole in positions [first, last) back."""
+    cdef uint64_t n
+    first = page_up(first)
+    last = page_down(last)
+    while first < last:
+        n = min(last - first, p.out.size - (first & p.out.mask))
+        arena_punch(p.owner, p.out.ctl.bytes_at + (first & p.out.mask), n)
+        first += n
+
+
+cdef void go_around(hls_pump* p) noexcept nogil:
+    """Before a segment: go on at the area's start if it lies as far back as the segments kept, and two of their
+    largest, are long. None of them is met there before its turn comes to be dropped."""
+    cdef hls_ctl* c = p.out.ctl
+    cdef uint64_t sequence, kept = 0, largest = 0, place = p.end & p.out.mask
+    if c.next_sequence - c.first_sequence < p.keep:
+        return
+    for sequence in range(c.first_sequence, c.next_sequence):
+        kept += segment_at(c, sequence).length
+        largest = max(largest, segment_at(c, sequence).length)
+    if place >= kept + 2 * largest:
+        give_back(p, p.end, p.end - place + p.out.size)
+        p.end += p.out.size - place
 
 
 # what a former owner left
@@ -121,8 +129,7 @@ cdef void adopt(hls_pump* p) noexcept nogil:
         p.end = c.reserve - p.out.size if c.reserve else 0
     p.open = False
     keep_from_oldest(p)
-    p.given_back = page_down(oldest_pos(p))
-    punch(p, page_up(p.end), p.given_back + p.out.size)
+    give_back(p, p.end, oldest_pos(p) + p.out.size)
 
 
 cdef void drop_all(hls_pump* p) noexcept nogil:
@@ -131,7 +138,6 @@ cdef void drop_all(hls_pump* p) noexcept nogil:
     p.open = False
     keep_from_oldest(p)
     arena_punch(p.owner, p.out.ctl.bytes_at, p.out.size)
-    p.given_back = page_down(p.end)
 
 
 # a segment
@@ -244,6 +250,7 @@ cdef void set_date(hls_pump* p, const ring_record* r) noexcept nogil:
 
 
 cdef void begin_segment(hls_pump* p, const ring_record* r) noexcept nogil:
+    go_around(p)
     p.open = True
     p.start = p.end
     p.records = 0
@@ -278,7 +285,6 @@ cdef void end_segment(hls_pump* p, int64_t end_ticks) noexcept nogil:
     p.discontinuity = False
     while c.next_sequence - c.first_sequence > p.keep:
         drop_oldest(p)
-    give_back(p)
 
 
 cdef int64_t after_newest(hls_pump* p) noexcept nogil:
