@@ -114,7 +114,7 @@ cdef struct hls_segment:
     int64_t duration_ticks        # 90 kHz
     int64_t date_us               # wall clock of its first access unit, for EXT-X-PROGRAM-DATE-TIME
     uint32_t discontinuity        # 1: EXT-X-DISCONTINUITY goes before it
-    uint32_t pad
+    uint32_t independent          # 1: it begins with a keyframe
 
 cdef struct hls_ctl:              # a seqlock: odd `turn` while its writer changes it
     uint64_t turn                 # atomic

@@ -122,7 +122,8 @@ cdef class HlsReader:
         """The segments at one instant, as flux/http/playlist.py takes them; None once the stream is freed.
 
         {media_sequence, target_duration (s), discontinuity_sequence, ended, segments: [{sequence, pos, length
-        (bytes), duration_s, date_us (wall clock), discontinuity}]}; no segments while the first is being made.
+        (bytes), duration_s, date_us (wall clock), discontinuity,
+        independent: it begins with a keyframe}]}; no segments while the first is being made.
         """
         cdef hls_ctl table
         cdef uint64_t n
@@ -136,6 +137,7 @@ cdef class HlsReader:
                 "sequence": s.sequence, "pos": s.pos, "length": s.length,
                 "duration_s": <double>s.duration_ticks / K_TICKS_A_SECOND, "date_us": s.date_us,
                 "discontinuity": bool(s.discontinuity),
+                "independent": bool(s.independent),
             })
         return {
             "media_sequence": table.first_sequence, "target_duration": <double>table.target_ticks / K_TICKS_A_SECOND,

@@ -30,9 +30,9 @@ cdef struct hls_pump:
     uint64_t linger_us
     bint always
     uint64_t keep                 # segments
-    bint fixed_clock
     int64_t wall_us               # to be added to CLOCK_MONOTONIC
     bint running
+    bint independent              # the segment at hand begins with a keyframe
     bint closed
     bint tidied                   # what a former owner left was looked at
     # RING_TS

@@ -5,9 +5,10 @@ beyond is given back to the kernel. So a stream holds the memory of its segments
 area is, and writes to pages that are there already.
 """
 
+import time
+
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
-from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 
 from flux.cext.arena cimport K_HEADER_BYTES, K_MAX_SEGMENTS, RING_TS, Arena, arena_punch, hls_ctl, hls_segment
 from flux.cext.atomics cimport fence_release, load_relaxed_u64, store_relaxed_u64, store_release_u64
@@ -111,7 +112,7 @@ cdef void go_around(hls_pump* p) noexcept nogil:
 
 # what a former owner left
 
-cdef void adopt(hls_pump* p) noexcept nogil:
+cdef void adopt(hls_pump* p, int64_t now_us) noexcept nogil:
     """Go on behind the newest segment, wherever it came from; bytes that never became one are given back."""
     cdef hls_ctl* c = p.out.ctl
     cdef hls_segment* newest
@@ -119,7 +120,7 @@ cdef void adopt(hls_pump* p) noexcept nogil:
         end_change(c)
     if c.next_sequence == 0:
         # Numbers that no earlier stream of this name has had: players and caches know segments by them.
-        c.first_sequence = c.next_sequence = wall_clock_us() // 1000000
+        c.first_sequence = c.next_sequence = max(now_us + p.wall_us, 0) // 1000000
     else:
         p.discontinuity = True
     if c.first_sequence < c.next_sequence:
@@ -141,16 +142,6 @@ cdef void drop_all(hls_pump* p) noexcept nogil:
 
 
 # a segment
-
-cdef int64_t clock_us(int clock) noexcept nogil:
-    cdef timespec t
-    clock_gettime(clock, &t)
-    return <int64_t>t.tv_sec * 1000000 + t.tv_nsec // 1000
-
-
-cdef int64_t wall_clock_us() noexcept nogil:
-    return clock_us(CLOCK_REALTIME)
-
 
 cdef void put(hls_pump* p, const uint8_t* data, uint64_t length) noexcept nogil:
     """Copy bytes behind the newest; the oldest segments make room."""
@@ -240,8 +231,6 @@ cdef void set_date(hls_pump* p, const ring_record* r) noexcept nogil:
     """The wall clock at the segment's start: one that goes on by durations, unless the clock says otherwise."""
     cdef int64_t gone_us = (r.dts_ticks - p.start_ticks) * 100 // 9
     cdef int64_t arrived_us
-    if not p.fixed_clock:
-        p.wall_us = wall_clock_us() - clock_us(CLOCK_MONOTONIC)
     arrived_us = r.arrival_us + p.wall_us
     p.date_us += gone_us
     if not p.dated or p.discontinuity or not -K_DATE_SLACK_US < p.date_us - arrived_us < K_DATE_SLACK_US:
@@ -254,6 +243,7 @@ cdef void begin_segment(hls_pump* p, const ring_record* r) noexcept nogil:
     p.open = True
     p.start = p.end
     p.records = 0
+    p.independent = r.flags & REC_KEY != 0
     put_tables(p, r)
     set_date(p, r)
     p.start_ticks = p.newest_ticks = r.dts_ticks
@@ -276,6 +266,7 @@ cdef void end_segment(hls_pump* p, int64_t end_ticks) noexcept nogil:
     s.duration_ticks = max(end_ticks - p.start_ticks, <int64_t>1)
     s.date_us = p.date_us
     s.discontinuity = p.discontinuity
+    s.independent = p.independent
     c.next_sequence += 1
     c.target_ticks = max(c.target_ticks, <uint64_t>s.duration_ticks)
     end_change(c)
@@ -411,11 +402,11 @@ cdef void follow(hls_pump* p, uint64_t until_rec) noexcept nogil:
         p.rec += 1
 
 
-cdef bint start(hls_pump* p) noexcept nogil:
+cdef bint start(hls_pump* p, int64_t now_us) noexcept nogil:
     if hls_open(&p.out, p.owner, p.slot) < 0:
         p.counters[C_MEDIA_NO_MEMORY] += 1
         return False
-    adopt(p)
+    adopt(p, now_us)
     p.running = p.tidied = True
     p.dated = False
     store_release_u64(&p.out.ctl.active, 1)
@@ -424,13 +415,13 @@ cdef bint start(hls_pump* p) noexcept nogil:
     return True
 
 
-cdef void stop(hls_pump* p) noexcept nogil:
+cdef void stop(hls_pump* p, int64_t now_us) noexcept nogil:
     """Nobody has asked for long: what there is would be stale before it is asked for again."""
     p.tidied = True
     if not p.running:
         if p.ts.slot.hls.first_sequence == p.ts.slot.hls.next_sequence or hls_open(&p.out, p.owner, p.slot) < 0:
             return
-        adopt(p)
+        adopt(p, now_us)
     drop_all(p)
     p.running = False
     store_release_u64(&p.out.ctl.active, 0)
@@ -446,9 +437,9 @@ cdef void run(void* ctx, int64_t now_us) noexcept nogil:
     until = load_relaxed_u64(&p.ts.slot.hls.wanted_until_us)
     if not p.always and (until == 0 or until + p.linger_us <= <uint64_t>now_us):
         if p.running or not p.tidied:
-            stop(p)
+            stop(p, now_us)
         return
-    if p.running or start(p):
+    if p.running or start(p, now_us):
         follow(p, settled(p))
 
 
@@ -469,7 +460,7 @@ cdef class HlsPump(Pump):
     after `max_segment_ticks`, or when it fills a quarter of the area (arena.hls_bytes). Segments are made while
     they are wanted (HlsReader.want) and `linger_us` longer, or always. `keep_segments` of them are kept, 3 to 60;
     RFC 8216, 6.2.2 asks for twice as many as a playlist lists. wall_us: what is added to CLOCK_MONOTONIC for
-    dates; None: what the clocks say. Make it before the publisher's first bytes: older ones are another's.
+    dates; None: what the clocks differ by now. Make it before the publisher's first bytes: older ones are another's.
     Raises ValueError when the slot is free or a number is out of its bounds.
     """
 
@@ -495,9 +486,7 @@ cdef class HlsPump(Pump):
         self.core.keep = keep_segments
         self.core.frame_ticks = K_FRAME_TICKS
         self.core.first_rec = load_relaxed_u64(&self.core.ts.ctl.commit_rec)
-        if wall_us is not None:
-            self.core.fixed_clock = True
-            self.core.wall_us = wall_us
+        self.core.wall_us = (time.time_ns() - time.monotonic_ns()) // 1000 if wall_us is None else wall_us
         self.view.ctx = &self.core
         self.view.run = run
 

@@ -15,7 +15,7 @@ def render_playlist(snapshot: Mapping[str, Any], newest: int, min_target_s: int 
     """The text of a live playlist.
 
     snapshot: HlsReader.snapshot(): {media_sequence, target_duration (s), discontinuity_sequence,
-    segments: [{sequence, duration_s, date_us, discontinuity, …}], ended}.
+    segments: [{sequence, duration_s, date_us, discontinuity, independent, …}], ended}.
     newest: how many segments to list at most. prefix: goes before their addresses.
     EXT-X-TARGETDURATION is the longest duration rounded up, and at least min_target_s.
     """
@@ -34,7 +34,8 @@ def render_playlist(snapshot: Mapping[str, Any], newest: int, min_target_s: int 
     ]
     if discontinuities:
         lines.append(f"#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}")
-    lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
+    if all(segment["independent"] for segment in shown):
+        lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
     for segment in shown:
         if segment["discontinuity"]:
             lines.append("#EXT-X-DISCONTINUITY")

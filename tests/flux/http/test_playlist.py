@@ -3,7 +3,7 @@ import pytest
 from flux.http.playlist import iso_date, render_playlist
 
 
-def segment(sequence, duration_s=2.0, discontinuity=False, date_us=1_700_000_000_000_000):
+def segment(sequence, duration_s=2.0, discontinuity=False, date_us=1_700_000_000_000_000, independent=True):
     return {
         "sequence": sequence,
         "pos": 0,
@@ -11,6 +11,7 @@ def segment(sequence, duration_s=2.0, discontinuity=False, date_us=1_700_000_000
         "duration_s": duration_s,
         "date_us": date_us,
         "discontinuity": discontinuity,
+        "independent": independent,
     }
 
 
@@ -80,3 +81,9 @@ def test_an_ended_stream_has_an_endlist():
 
 def test_dates_are_utc_with_milliseconds():
     assert iso_date(1_234_567) == "1970-01-01T00:00:01.234Z"
+
+
+def test_segments_that_need_others_are_not_called_independent():
+    text = render_playlist(snapshot([segment(1), segment(2, independent=False), segment(3)]), 3)
+    assert "#EXT-X-INDEPENDENT-SEGMENTS" not in text
+    assert "#EXT-X-INDEPENDENT-SEGMENTS" in render_playlist(snapshot([segment(1), segment(3)]), 3)
