@@ -9,6 +9,7 @@ from flux.cext.counters cimport (
     C_SRT_PENDING,
 )
 from flux.cext.srt.cookie cimport siphash
+from flux.cext.srt.crypto cimport crypto_free
 from flux.cext.srt.loss_list cimport loss_clear
 from flux.cext.srt.packet cimport K_SEQUENCE_MASK
 from flux.cext.srt.recv_buffer cimport recv_clear, recv_init
@@ -263,6 +264,7 @@ cdef void connection_free(connection* c) noexcept nogil:
     connection_detach_source(c)
     _forget(c)
     _drop_buffers(c)
+    crypto_free(c.crypto)
     link = &e.flush
     while c.in_flush and link[0] != c:
         link = &link[0].flush_after

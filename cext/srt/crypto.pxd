@@ -19,6 +19,7 @@ cdef enum:
     K_LEAST_PASSPHRASE_BYTES = 10
     K_MOST_PASSPHRASE_BYTES = 80
     K_KEY_BITS_SHIFT = 27         # of key_bits in a data packet's second word
+    K_REFRESH_PKTS = 0x1000000    # libsrt's default
 
 cdef struct crypto_settings:
     uint32_t passphrase_bytes     # 0: no encryption
@@ -45,6 +46,7 @@ cdef struct crypto:
     secret receive_secret
     int64_t derived_us            # when the peer last made us derive one
     uint32_t heard_bytes          # of the newest message whose keys are set
+    uint64_t peer_refreshes
     uint8_t heard[104]
     # sending
     aes_key seals[2]
@@ -84,8 +86,8 @@ cdef int crypto_open(crypto* k, const uint8_t* header, const uint8_t* data, uint
                      uint8_t* out) noexcept nogil
 
 # For Python's side: they need the GIL.
-cdef int settings_take(crypto_settings* s, object passphrase, uint32_t key_bytes, str mode, uint64_t refresh_pkts,
-                       object announce_pkts, bint enforced) except -1
+cdef int crypto_settings_take(crypto_settings* s, object passphrase, uint32_t key_bytes, str mode,
+                              uint64_t refresh_pkts, object announce_pkts, bint enforced) except -1
 cdef dict crypto_facts(crypto* k)
 
 

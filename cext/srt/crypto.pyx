@@ -28,8 +28,7 @@ cdef enum:
     K_MOST_DOUBLINGS = 4          # of the time between two KMREQs
     K_RETRANSMITTED_BYTE = 4      # where in a header the retransmitted flag is
     K_RETRANSMITTED_BIT = 0x04
-    K_REFRESH_PKTS = 0x1000000    # libsrt's defaults
-    K_ANNOUNCE_PKTS = 0x1000
+    K_ANNOUNCE_PKTS = 0x1000      # libsrt's default
     K_MOST_REFRESH_PKTS = 1 << 30
 
 MODES = {"auto": AES_NONE, "ctr": AES_CTR, "gcm": AES_GCM}
@@ -173,6 +172,8 @@ cdef km_state crypto_hear(crypto* k, const uint8_t* message, uint32_t length, bi
     wipe(plain, sizeof(plain))
     if not done:
         return _refuse(k, KM_BADSECRET)
+    if k.heard_bytes or not handshake:
+        k.peer_refreshes += 1
     k.receive_state = KM_SECURED
     _forget_passphrase(k)
     memcpy(k.heard, message, length)
@@ -326,8 +327,8 @@ cdef int crypto_open(crypto* k, const uint8_t* header, const uint8_t* data, uint
     return <int>length if aes_ctr(key, iv, data, length, out) else OPEN_NO_KEY
 
 
-cdef int settings_take(crypto_settings* s, object passphrase, uint32_t key_bytes, str mode, uint64_t refresh_pkts,
-                       object announce_pkts, bint enforced) except -1:
+cdef int crypto_settings_take(crypto_settings* s, object passphrase, uint32_t key_bytes, str mode,
+                              uint64_t refresh_pkts, object announce_pkts, bint enforced) except -1:
     """Check what a user said, and load libcrypto if there is a passphrase.
 
     ValueError, in one line, names the option and what it may be; RuntimeError: there is no libcrypto.
@@ -365,12 +366,19 @@ cdef int settings_take(crypto_settings* s, object passphrase, uint32_t key_bytes
 cdef dict crypto_facts(crypto* k):
     """What Python is told of a connection's encryption; nothing of it is secret."""
     if k == NULL:
-        return {"send_km_state": "unsecured", "receive_km_state": "unsecured", "cipher": "", "key_refreshes": 0}
+        return {
+            "send_km_state": "unsecured",
+            "receive_km_state": "unsecured",
+            "cipher": "",
+            "key_refreshes": 0,
+            "peer_key_refreshes": 0,
+        }
     return {
         "send_km_state": STATES[k.send_state],
         "receive_km_state": STATES[k.receive_state],
         "cipher": f"aes-{8 * k.key_bytes}-{'gcm' if k.mode == AES_GCM else 'ctr'}" if k.mode and k.key_bytes else "",
         "key_refreshes": k.refreshes,
+        "peer_key_refreshes": k.peer_refreshes,
     }
 
 
@@ -382,7 +390,7 @@ cdef class Crypto:
     def __cinit__(self, passphrase, *, uint32_t pbkeylen=0, str mode="auto", uint64_t km_refresh_rate_pkts=K_REFRESH_PKTS,
                   km_preannounce_pkts=None):
         cdef crypto_settings s
-        settings_take(&s, passphrase, pbkeylen, mode, km_refresh_rate_pkts, km_preannounce_pkts, True)
+        crypto_settings_take(&s, passphrase, pbkeylen, mode, km_refresh_rate_pkts, km_preannounce_pkts, True)
         self.view = crypto_new(&s)
         wipe(&s, sizeof(crypto_settings))
         if self.view == NULL:

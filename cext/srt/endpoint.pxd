@@ -10,6 +10,7 @@ flush_sinks → poll_transmit* → next_timeout. All times are CLOCK_MONOTONIC m
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
+from flux.cext.srt.crypto cimport crypto_settings
 from flux.cext.srt.state cimport connection, endpoint
 from flux.cext.srt.transmit cimport srt_transmit
 
@@ -38,3 +39,4 @@ cdef class Endpoint:
     cdef dict sources             # id -> Ring kept alive
     cdef tuple last               # (id, figures) of the connection whose end was read last
     cdef connection* _find(self, uint32_t id) except NULL
+    cdef _encryption(self, crypto_settings* s, passphrase, pbkeylen, crypto_mode, enforced_encryption)

@@ -18,8 +18,14 @@ from flux.cext.srt.connection cimport (
     address_key, connection_by_id, connection_close, connection_free, connection_next_event, connection_post,
     connection_release, limbo_empty,
 )
+from flux.cext.srt.crypto cimport (
+    K_REFRESH_PKTS, crypto_facts, crypto_new, crypto_settings, crypto_settings_take,
+)
 from flux.cext.srt.handshake cimport K_STREAM_ID_BYTES
-from flux.cext.srt.negotiation cimport caller_start, listener_accept, listener_handshake, listener_reject
+from flux.cext.srt.libcrypto cimport wipe
+from flux.cext.srt.negotiation cimport (
+    caller_start, listener_accept, listener_handshake, listener_reject, listener_secure,
+)
 from flux.cext.srt.packet cimport CTRL_HANDSHAKE, K_CONTROL, K_HEADER, K_PACKET_BYTES, K_SEQUENCE_MASK, K_SYN_US, be32
 from flux.cext.srt.protocol cimport protocol_receive, protocol_timeout, protocol_transmit
 from flux.cext.srt.sender cimport sender_attach, sender_push, sender_tick
@@ -32,12 +38,15 @@ from flux.cext.srt.state cimport (
 from flux.cext.srt.timers cimport timers_free, timers_init, timers_next
 from flux.cext.srt.transmit cimport srt_transmit, transmit_add
 
+from flux.cext.srt.crypto import MODES
+
 cdef enum:
     K_MOST_SLOTS = (1 << 17) - 1  # as many as a socket id can tell apart
     K_LIMBO_US = 1000000          # chunks that were acknowledged are given back after this at the latest
     K_PREDEFINED = 1000           # libsrt's rejection codes from here on are an application's
     K_MOST_PROTOCOL_CODE = 1099   # codes up to this are the protocol's own, as they go on the wire
 
+MODE_NAMES = {number: name for name, number in MODES.items()}
 REASONS = {
     CLOSE_LOCAL: "closed",
     CLOSE_PEER: "peer_shutdown",
@@ -215,6 +224,8 @@ cdef dict _facts(connection* c):
         "send_latency_ms": c.send_latency_ms,
         "flow_window_pkts": c.peer_window_pkts,
         "payload_bytes": c.most_payload_bytes,
+        "encrypted": c.request.encrypts if c.request != NULL else c.crypto != NULL,
+        **crypto_facts(c.crypto),
     }
 
 
@@ -232,6 +243,7 @@ cdef dict _figures(connection* c):
         "received_again_pkts": c.stats.received_again_pkts,
         "duplicate_pkts": c.stats.duplicate_pkts,
         "skipped_pkts": c.stats.skipped_pkts,
+        "undecrypted_pkts": c.stats.undecrypted_pkts,
         "delivered_bytes": c.stats.delivered_bytes,
         "missing_pkts": c.lost.pkts,
         "receive_buffer_pkts": c.rx.held,
@@ -249,6 +261,7 @@ cdef dict _figures(connection* c):
         "acks_received": c.stats.acks_received,
         "naks_received": c.stats.naks_received,
         "naks_sent": c.stats.naks_sent,
+        **crypto_facts(c.crypto),
     }
 
 
@@ -257,6 +270,11 @@ cdef class Endpoint:
 
     worker: goes into the low 6 bits of socket ids. counters: a writable uint64 memoryview of K_COUNTERS numbers
     (Arena.my_counters); None: its own. secret: 16 bytes and more for cookies and ids; None: random.
+
+    passphrase, pbkeylen, …: the encryption of connections that have no other by secure(), accept() or connect(). A
+    passphrase is 10 to 80 bytes, None: none; pbkeylen: 16, 24, 32, or 0 for the peer's choice; crypto_mode: "ctr",
+    "gcm", or "auto" for the caller's choice; enforced_encryption: whether both must have the same secret. ValueError
+    tells what is wrong with them, RuntimeError that libcrypto is missing.
     """
 
     def __cinit__(self, uint32_t worker=0, counters=None, *, uint32_t latency_ms=120,
@@ -265,7 +283,10 @@ cdef class Endpoint:
                   uint32_t send_buffer_pkts=8192, uint32_t max_connections=4096, uint32_t max_handshakes=1024,
                   uint32_t max_overhead_percent=25, int64_t source_interval_us=10000,
                   int64_t delivery_interval_us=2000, int64_t ack_interval_us=K_SYN_US,
-                  uint64_t max_buffer_bytes=1 << 30, secret=None):
+                  uint64_t max_buffer_bytes=1 << 30, secret=None,
+                  passphrase=None, uint32_t pbkeylen=0, str crypto_mode="auto", bint enforced_encryption=True,
+                  uint64_t km_refresh_rate_pkts=K_REFRESH_PKTS, km_preannounce_pkts=None,
+                  uint32_t max_key_exchanges=200):
         cdef endpoint* e
         cdef uint64_t[::1] view
         cdef uint32_t buckets = 64
@@ -299,6 +320,11 @@ cdef class Endpoint:
         e.settings.max_overhead_percent = max_overhead_percent
         e.settings.source_interval_us = source_interval_us
         e.settings.delivery_interval_us = delivery_interval_us
+        if max_key_exchanges < 1:
+            raise ValueError("one key exchange a second is the least")
+        e.settings.key_exchange_us = 1000000 // max_key_exchanges
+        crypto_settings_take(&e.settings.encryption, passphrase, pbkeylen, crypto_mode, km_refresh_rate_pkts,
+                             km_preannounce_pkts, enforced_encryption)
         e.settings.ack_interval_us = ack_interval_us
         secret = os.urandom(16) if secret is None else bytes(secret)
         if len(secret) < 16:
@@ -335,6 +361,7 @@ cdef class Endpoint:
         free(e.slots)
         free(e.buckets)
         free(e.answers)
+        wipe(&e.settings.encryption, sizeof(crypto_settings))
         free(e)
 
     cdef connection* _find(self, uint32_t id) except NULL:
@@ -393,10 +420,42 @@ cdef class Endpoint:
         connection_release(c)
         return event
 
-    def accept(self, uint32_t id, int64_t now_us):
-        """Take a requested connection in; False when it is gone by now."""
+    def secure(self, uint32_t id, int64_t now_us, passphrase=None, *, enforced_encryption=None):
+        """Exchange keys with a requested connection before it is accepted: 0, or the code with which it was rejected.
+
+        passphrase: the stream's, in place of the endpoint's; "": it has none; None: the endpoint's. As in libsrt, 1010:
+        another passphrase; 1011: one side has none; 1017: CTR against GCM. ValueError for a passphrase that can't be one.
+        """
         cdef connection* c = connection_by_id(self.handle, id)
+        cdef crypto_settings s
+        cdef uint32_t code
         if c == NULL or c.state != CONN_REQUESTED:
+            return 0
+        self._encryption(&s, passphrase, None, None, enforced_encryption)
+        code = listener_secure(c, &s, now_us)
+        wipe(&s, sizeof(crypto_settings))
+        if code:
+            self.sinks.pop(id, None)
+            self.sources.pop(id, None)
+        return code
+
+    cdef _encryption(self, crypto_settings* s, passphrase, pbkeylen, crypto_mode, enforced_encryption):
+        """The endpoint's settings with what is not None in place of them."""
+        cdef crypto_settings* ours = &self.handle.settings.encryption
+        crypto_settings_take(
+            s,
+            ours.passphrase[:ours.passphrase_bytes] if passphrase is None else passphrase,
+            ours.key_bytes if pbkeylen is None else pbkeylen,
+            MODE_NAMES[ours.mode] if crypto_mode is None else crypto_mode,
+            ours.refresh_pkts,
+            ours.announce_pkts,
+            ours.enforced if enforced_encryption is None else enforced_encryption,
+        )
+
+    def accept(self, uint32_t id, int64_t now_us, passphrase=None):
+        """Take a requested connection in; False when it is gone by now, or was rejected as secrets don't fit (see secure)."""
+        cdef connection* c = connection_by_id(self.handle, id)
+        if c == NULL or c.state != CONN_REQUESTED or self.secure(id, now_us, passphrase):
             return False
         listener_accept(c, now_us)
         return True
@@ -442,22 +501,33 @@ cdef class Endpoint:
             raise ValueError(f"a payload of {view.shape[0]} bytes; this connection takes 1 to {c.most_payload_bytes}")
         return bool(sender_push(c, &view[0], <uint32_t>view.shape[0], now_us))
 
-    def connect(self, address, str stream_id, int64_t now_us, *, latency_ms=None, isn=None):
+    def connect(self, address, str stream_id, int64_t now_us, *, latency_ms=None, isn=None, passphrase=None,
+                pbkeylen=None, crypto_mode=None, enforced_encryption=None):
         """Call a listener at (host, port): the connection's id; "connected" or "closed" follows.
 
-        isn: the initial sequence number of both directions; None: drawn. ValueError for a bad address or a stream id over 512 bytes; RuntimeError when max_connections are there.
+        isn: the initial sequence number of both directions; None: drawn. passphrase and on: in place of the endpoint's;
+        "": no encryption. ValueError for a bad address, a stream id over 512 bytes, or a passphrase that can't be one;
+        RuntimeError when max_connections are there.
         """
         cdef uint8_t addr[28]
         cdef uint32_t length = _pack_address(address, addr)
         cdef bytes text = stream_id.encode()
         cdef uint32_t latency = self.handle.settings.latency_ms if latency_ms is None else latency_ms
         cdef connection* c
+        cdef crypto_settings s
         if len(text) > K_STREAM_ID_BYTES:
             raise ValueError(f"a stream id of {len(text)} bytes; SRT has room for {K_STREAM_ID_BYTES}")
         if latency > 65535:
             raise ValueError(f"a latency of {latency} ms; a handshake has room for 65535")
+        self._encryption(&s, passphrase, pbkeylen, crypto_mode, enforced_encryption)
         c = caller_start(self.handle, addr, length, <const uint8_t*><const char*>text, <uint32_t>len(text), latency,
                          now_us)
+        if c != NULL and s.passphrase_bytes:
+            c.crypto = crypto_new(&s)
+            if c.crypto == NULL:
+                connection_free(c)
+                c = NULL
+        wipe(&s, sizeof(crypto_settings))
         if c == NULL:
             raise RuntimeError(f"no room for another of {self.handle.settings.max_connections} SRT connections")
         if isn is not None:

@@ -1,6 +1,6 @@
 """Handshake packets (draft-sharabayko-srt-01, sections 3.2.1 and 4.3).
 
-Extensions that Flux does not speak yet (key material, groups, packet filters) are recognised and told apart, so
+Extensions that Flux does not speak yet (groups, packet filters) are recognised and told apart, so
 that a peer that needs them is refused with the code that says why.
 """
 
@@ -11,7 +11,7 @@ cdef enum:
     K_STREAM_ID_BYTES = 512
     K_HS_MAGIC = 0x4A17
     K_HS_VERSION = 5
-    K_SRT_VERSION = 0x010500      # what we announce: major << 16 | minor << 8 | patch
+    K_SRT_VERSION = 0x010504      # what we announce, major << 16 | minor << 8 | patch: AES-GCM is as since this one
     K_LEAST_SRT_VERSION = 0x010300
 
 cdef extern from *:               # handshake types; rendezvous has WAVEAHAND (0), DONE (-3) and AGREEMENT (-2) besides
@@ -88,6 +88,8 @@ cdef struct handshake:
     uint32_t stream_id_bytes
     uint8_t stream_id[512]
     uint8_t congestion[16]        # the controller's name, zero-ended; cut when longer
+    const uint8_t* key_material   # KMREQ or KMRSP, where it lies
+    uint32_t key_material_bytes
 
 # both take and give a control information field (without the SRT header)
 cdef int handshake_parse(handshake* h, const uint8_t* data, uint32_t length) noexcept nogil

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
+from flux.cext.srt.key_material cimport K_KM_BYTES
 from flux.cext.srt.packet cimport be32, put_be32
 
 
@@ -51,6 +52,8 @@ cdef int handshake_parse(handshake* h, const uint8_t* data, uint32_t length) noe
     h.sender_delay_ms = 0
     h.stream_id_bytes = 0
     h.congestion[0] = 0
+    h.key_material = NULL
+    h.key_material_bytes = 0
     if h.version != K_HS_VERSION or h.kind != HS_CONCLUSION:
         return 0
     while at + 4 <= length:
@@ -75,6 +78,9 @@ cdef int handshake_parse(handshake* h, const uint8_t* data, uint32_t length) noe
         elif kind == EXT_CONGESTION:
             n = _text_from_words(data + at, size, h.congestion, sizeof(h.congestion) - 1)
             h.congestion[n] = 0
+        elif (kind == EXT_KMREQ or kind == EXT_KMRSP) and h.key_material == NULL:
+            h.key_material = data + at
+            h.key_material_bytes = size
         if kind < 32:
             h.seen |= <uint32_t>1 << kind
         at += size
@@ -82,9 +88,10 @@ cdef int handshake_parse(handshake* h, const uint8_t* data, uint32_t length) noe
 
 
 cdef uint32_t handshake_write(const handshake* h, uint32_t hs_extension, uint8_t* out) noexcept nogil:
-    """Write a control information field; gives its bytes, at most 48 + 16 + 516.
+    """Write a control information field; gives its bytes, at most 48 + 16 + 516 + 108.
 
-    hs_extension: EXT_HSREQ, EXT_HSRSP, or 0 for a handshake without extensions. A stream id follows if there is one.
+    hs_extension: EXT_HSREQ, EXT_HSRSP, or 0 for a handshake without extensions. A stream id follows if there is one,
+    and key material: whole words, a KMREQ or KMRSP.
     """
     cdef uint32_t at = K_HANDSHAKE_BYTES
     cdef uint32_t words
@@ -109,6 +116,11 @@ cdef uint32_t handshake_write(const handshake* h, uint32_t hs_extension, uint8_t
         put_be32(out + at, <uint32_t>EXT_SID << 16 | words)
         _text_to_words(h.stream_id, h.stream_id_bytes, out + at + 4)
         at += 4 + 4 * words
+    if h.key_material_bytes:
+        put_be32(out + at, (<uint32_t>EXT_KMREQ if hs_extension == EXT_HSREQ else <uint32_t>EXT_KMRSP) << 16
+                 | h.key_material_bytes // 4)
+        memcpy(out + at + 4, h.key_material, h.key_material_bytes)
+        at += 4 + h.key_material_bytes
     return at
 
 
@@ -138,18 +150,21 @@ def decode(const uint8_t[::1] data not None):
         "sender_delay_ms": h.sender_delay_ms,
         "stream_id": h.stream_id[:h.stream_id_bytes],
         "congestion": <bytes>(<char*>h.congestion),
+        "key_material": h.key_material[:h.key_material_bytes] if h.key_material != NULL else b"",
     }
 
 
 def encode(*, uint32_t version=5, uint16_t encryption=0, uint16_t extension=0, uint32_t isn=0, uint32_t mss=1500,
            uint32_t flow_window_pkts=8192, uint32_t kind=0xFFFFFFFF, uint32_t socket_id=0, uint32_t cookie=0,
-           bytes peer_ip=bytes(16), uint32_t hs_extension=0, uint32_t srt_version=0x010500, uint32_t flags=0x3F,
-           uint16_t receiver_delay_ms=120, uint16_t sender_delay_ms=0, bytes stream_id=b""):
+           bytes peer_ip=bytes(16), uint32_t hs_extension=0, uint32_t srt_version=K_SRT_VERSION, uint32_t flags=0x3F,
+           uint16_t receiver_delay_ms=120, uint16_t sender_delay_ms=0, bytes stream_id=b"", bytes key_material=b""):
     """A control information field; hs_extension 1 is HSREQ, 2 is HSRSP, 0 is none."""
     cdef handshake h
-    cdef uint8_t out[K_HANDSHAKE_BYTES + 16 + 4 + K_STREAM_ID_BYTES]
+    cdef uint8_t out[K_HANDSHAKE_BYTES + 16 + 4 + K_STREAM_ID_BYTES + 4 + K_KM_BYTES]
     if len(stream_id) > K_STREAM_ID_BYTES:
         raise ValueError(f"a stream id of {len(stream_id)} bytes; {K_STREAM_ID_BYTES} are allowed")
+    if len(key_material) > K_KM_BYTES or len(key_material) % 4:
+        raise ValueError(f"key material of {len(key_material)} bytes; whole words up to {K_KM_BYTES} are allowed")
     h.version = version
     h.encryption = encryption
     h.extension = extension
@@ -166,4 +181,6 @@ def encode(*, uint32_t version=5, uint16_t encryption=0, uint16_t extension=0, u
     h.sender_delay_ms = sender_delay_ms
     h.stream_id_bytes = <uint32_t>len(stream_id)
     memcpy(h.stream_id, <const char*>stream_id, len(stream_id))
+    h.key_material = key_material
+    h.key_material_bytes = <uint32_t>len(key_material)
     return out[:handshake_write(&h, hs_extension, out)]

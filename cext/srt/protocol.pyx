@@ -4,32 +4,39 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from flux.cext.counters cimport (
-    C_SRT_CONTROL_PKTS, C_SRT_REFUSED_ACK, C_SRT_REFUSED_ACKACK, C_SRT_REFUSED_CONTROL_TYPE, C_SRT_REFUSED_DROPREQ,
-    C_SRT_REFUSED_NAK, C_SRT_REFUSED_NOT_OPEN,
+    C_SRT_CONTROL_PKTS, C_SRT_KEYS_ANNOUNCED, C_SRT_REFUSED_ACK, C_SRT_REFUSED_ACKACK, C_SRT_REFUSED_CONTROL_TYPE, C_SRT_REFUSED_DROPREQ,
+    C_SRT_REFUSED_KEY_MATERIAL, C_SRT_REFUSED_NAK, C_SRT_REFUSED_NOT_OPEN,
 )
-from flux.cext.srt.connection cimport connection_close, connection_ready, connection_release, connection_unready
-from flux.cext.srt.negotiation cimport caller_handshake, negotiation_timeout, negotiation_write
+from flux.cext.srt.connection cimport (
+    connection_close, connection_ready, connection_release, connection_unready, connection_wake_at,
+)
+from flux.cext.srt.crypto cimport crypto_ask, crypto_ask_due_us, crypto_confirm, crypto_hear
+from flux.cext.srt.handshake cimport EXT_KMREQ, EXT_KMRSP
+from flux.cext.srt.key_material cimport KM_SECURED, km_state
+from flux.cext.srt.negotiation cimport caller_handshake, key_answer, negotiation_timeout, negotiation_write
 from flux.cext.srt.packet cimport (
     CTRL_ACK, CTRL_ACKACK, CTRL_CONGESTION, CTRL_DROPREQ, CTRL_HANDSHAKE, CTRL_KEEPALIVE, CTRL_NAK, CTRL_PEERERROR,
-    CTRL_SHUTDOWN, K_CONTROL, K_HEADER, be32, put_control,
+    CTRL_SHUTDOWN, CTRL_USER, K_CONTROL, K_HEADER, be32, put_control, put_header,
 )
 from flux.cext.srt.receiver cimport (
     receiver_ackack, receiver_data, receiver_deadline, receiver_deliver_all, receiver_dropreq, receiver_timeout,
     receiver_write_ack, receiver_write_light_ack, receiver_write_nak,
 )
+from flux.cext.srt.rtt cimport rtt_timeout_us
 from flux.cext.srt.sender cimport (
     sender_ack, sender_deadline, sender_fill, sender_nak, sender_timeout, sender_write_dropreq,
 )
 from flux.cext.srt.state cimport (
     CLOSE_IDLE, CLOSE_PEER, CONN_CLOSING, CONN_OPEN, SEND_ACK, SEND_ACKACK, SEND_DROPREQ, SEND_HANDSHAKE,
-    SEND_KEEPALIVE, SEND_LIGHT_ACK, SEND_NAK, SEND_SHUTDOWN, connection, count, timestamp_now,
+    SEND_KEEPALIVE, SEND_KMREQ, SEND_KMRSP, SEND_LIGHT_ACK, SEND_NAK, SEND_SHUTDOWN, connection, count, timestamp_now,
 )
 from flux.cext.srt.timers cimport timers_set
 from flux.cext.srt.transmit cimport srt_transmit, transmit_add, transmit_open
 
 cdef enum:
     K_KEEPALIVE_US = 1000000
-    K_MOST_CONTROL_RIDES = 64     # bytes: an ACK, an ACKACK, a drop request; not a NAK or a handshake
+    K_MOST_CONTROL_RIDES = 64     # bytes: an ACK, an ACKACK, a drop request; not a NAK, a handshake or key material
+    K_LEAST_KMREQ_INTERVAL_US = 20000
 
 
 cdef void protocol_receive(connection* c, const uint8_t* packet, uint32_t length, int64_t now_us) noexcept nogil:
@@ -72,9 +79,48 @@ cdef void _control(connection* c, uint32_t kind, const uint8_t* packet, uint32_t
     elif kind == CTRL_HANDSHAKE:
         caller_handshake(c, packet, length, now_us)
         return
+    elif kind == CTRL_USER and EXT_KMREQ <= be32(packet) & 0xFFFF <= EXT_KMRSP:
+        if not _key_material(c, be32(packet) & 0xFFFF, body, size, now_us):
+            refusal = C_SRT_REFUSED_KEY_MATERIAL
     elif kind != CTRL_KEEPALIVE and kind != CTRL_CONGESTION and kind != CTRL_PEERERROR:
         refusal = C_SRT_REFUSED_CONTROL_TYPE
     count(c.owner, refusal if refusal else C_SRT_CONTROL_PKTS)
+
+
+cdef bint _key_material(connection* c, uint32_t subtype, const uint8_t* body, uint32_t size,
+                        int64_t now_us) noexcept nogil:
+    """A peer's next key, or its answer to ours (sections 3.2.2 and 6.1.6). False: it can't be used."""
+    cdef km_state state
+    if c.crypto == NULL:
+        return False
+    if subtype == EXT_KMRSP:
+        return crypto_confirm(c.crypto, body, size)
+    state = crypto_hear(c.crypto, body, size, False, now_us)
+    if state == KM_SECURED or not c.crypto.settings.enforced:
+        c.key_answer = state
+        c.pending |= SEND_KMRSP
+        connection_ready(c)
+    return state == KM_SECURED
+
+
+cdef uint32_t _write_kmreq(connection* c, uint8_t* out, int64_t now_us) noexcept nogil:
+    if not c.crypto.announced or c.crypto.confirmed:
+        return 0
+    put_header(out, K_CONTROL | CTRL_USER << 16 | EXT_KMREQ, 0, timestamp_now(c, now_us), c.peer_id)
+    memcpy(out + K_HEADER, c.crypto.message, c.crypto.message_bytes)
+    crypto_ask(c.crypto, now_us, max(rtt_timeout_us(&c.rtt), <int64_t>K_LEAST_KMREQ_INTERVAL_US))
+    connection_wake_at(c, crypto_ask_due_us(c.crypto))
+    count(c.owner, C_SRT_KEYS_ANNOUNCED)
+    return K_HEADER + c.crypto.message_bytes
+
+
+cdef uint32_t _write_kmrsp(connection* c, uint8_t* out, int64_t now_us) noexcept nogil:
+    cdef uint8_t state[4]
+    cdef const uint8_t* message
+    cdef uint32_t length = key_answer(c, &message, state)
+    put_header(out, K_CONTROL | CTRL_USER << 16 | EXT_KMRSP, 0, timestamp_now(c, now_us), c.peer_id)
+    memcpy(out + K_HEADER, message, length)
+    return K_HEADER + length
 
 
 cdef uint32_t _next_control(connection* c, uint8_t* out, int64_t now_us) noexcept nogil:
@@ -86,6 +132,12 @@ cdef uint32_t _next_control(connection* c, uint8_t* out, int64_t now_us) noexcep
         c.pending &= ~<uint32_t>SEND_ACKACK
         put_control(out, CTRL_ACKACK, c.ackack_number, timestamp_now(c, now_us), c.peer_id)
         return K_HEADER
+    if c.pending & SEND_KMRSP:
+        c.pending &= ~<uint32_t>SEND_KMRSP
+        return _write_kmrsp(c, out, now_us)
+    if c.pending & SEND_KMREQ:
+        c.pending &= ~<uint32_t>SEND_KMREQ
+        return _write_kmreq(c, out, now_us)
     if c.pending & SEND_DROPREQ:
         c.pending &= ~<uint32_t>SEND_DROPREQ
         return sender_write_dropreq(c, out, now_us)
@@ -118,7 +170,7 @@ cdef bint protocol_transmit(connection* c, srt_transmit* out, int64_t now_us) no
         sender_fill(c, out, now_us)
     if out.datagrams and c.pending & SEND_KEEPALIVE:
         c.pending &= ~<uint32_t>SEND_KEEPALIVE
-    while c.pending and (out.datagrams == 0 or (not c.pending & SEND_NAK
+    while c.pending and (out.datagrams == 0 or (not c.pending & (SEND_NAK | SEND_KMREQ | SEND_KMRSP)
                                                 and transmit_open(out, K_MOST_CONTROL_RIDES))):
         size = _next_control(c, out.control, now_us)
         if size:
@@ -148,6 +200,11 @@ cdef void protocol_timeout(connection* c, int64_t now_us) noexcept nogil:
         return
     receiver_timeout(c, now_us)
     sender_timeout(c, now_us)
+    if crypto_ask_due_us(c.crypto) <= now_us:
+        c.pending |= SEND_KMREQ
+        connection_ready(c)
+    elif c.crypto != NULL:
+        at = min(at, crypto_ask_due_us(c.crypto))
     if now_us - c.sent_us >= K_KEEPALIVE_US:
         c.pending |= SEND_KEEPALIVE
         connection_ready(c)

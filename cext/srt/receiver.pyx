@@ -6,16 +6,19 @@ from libc.stdlib cimport calloc
 from flux.cext.counters cimport (
     C_SRT_ACKS_SENT, C_SRT_DATA_PKTS, C_SRT_DELIVERED_BYTES, C_SRT_DELIVERED_PKTS, C_SRT_DRIFT_MOVES,
     C_SRT_LIGHT_ACKS_SENT, C_SRT_LOST_PKTS, C_SRT_NAKS_SENT, C_SRT_RECOVERED_PKTS,
-    C_SRT_REFUSED_BEYOND, C_SRT_REFUSED_DATA, C_SRT_REFUSED_DUPLICATE,
-    C_SRT_REFUSED_ENCRYPTED, C_SRT_REFUSED_LATE, C_SRT_REFUSED_NO_MEMORY, C_SRT_REFUSED_UNWANTED,
+    C_SRT_REFUSED_BEYOND, C_SRT_REFUSED_DAMAGED, C_SRT_REFUSED_DATA, C_SRT_REFUSED_DUPLICATE,
+    C_SRT_REFUSED_ENCRYPTED, C_SRT_REFUSED_LATE, C_SRT_REFUSED_NO_MEMORY, C_SRT_REFUSED_UNENCRYPTED,
+    C_SRT_REFUSED_UNWANTED,
     C_SRT_SKIPPED_PKTS, C_SRT_TIMESTAMPS_AHEAD, C_SRT_WITHOUT_SINK,
 )
 from flux.cext.srt.congestion cimport rate_add
 from flux.cext.srt.connection cimport connection_ready, connection_to_flush, connection_wake_at
+from flux.cext.srt.crypto cimport OPEN_NO_KEY, crypto_open
+from flux.cext.srt.key_material cimport KM_SECURED
 from flux.cext.srt.loss_list cimport loss_append, loss_empty, loss_first, loss_remove, loss_remove_before
 from flux.cext.srt.packet cimport (
     CTRL_ACK, CTRL_NAK, K_CONTROL, K_DATA_ENCRYPTED, K_DATA_RETRANSMITTED, K_DATA_SOLO, K_HEADER, K_PACKET_BYTES,
-    K_SEQUENCE_MASK, be32, index_near, put_be32, put_control, sequence_of,
+    K_PAYLOAD_BYTES, K_SEQUENCE_MASK, be32, index_near, put_be32, put_control, sequence_of,
 )
 from flux.cext.srt.recv_buffer cimport (
     RECV_BEYOND, RECV_DUPLICATE, RECV_LATE, RECV_NO_MEMORY, RECV_STORED, recv_head, recv_pop, recv_put, recv_result,
@@ -56,16 +59,20 @@ cdef void receiver_data(connection* c, const uint8_t* packet, uint32_t length, i
     cdef uint32_t flags = be32(packet + 4)
     cdef uint32_t size = length - K_HEADER
     cdef int64_t index, timestamp_us, ahead_us
+    cdef const uint8_t* payload = packet + K_HEADER
+    cdef uint8_t plain[K_PAYLOAD_BYTES]
     cdef recv_result result
-    if flags & K_DATA_ENCRYPTED:
-        count(e, C_SRT_REFUSED_ENCRYPTED)
-        return
     if size == 0 or flags & K_DATA_SOLO != K_DATA_SOLO:
         count(e, C_SRT_REFUSED_DATA)
         return
     if c.source != NULL:
         count(e, C_SRT_REFUSED_UNWANTED)
         return
+    if c.crypto != NULL or flags & K_DATA_ENCRYPTED:
+        if not _open(c, packet, &size, plain):
+            return
+        if flags & K_DATA_ENCRYPTED:
+            payload = plain
     index = index_near(c.isn, be32(packet), c.rx.end)
     timestamp_us = tsbpd_unwrap(&c.clock, be32(packet + 8))
     ahead_us = tsbpd_due_us(&c.clock, timestamp_us) - now_us - c.clock.delay_us
@@ -74,8 +81,11 @@ cdef void receiver_data(connection* c, const uint8_t* packet, uint32_t length, i
         timestamp_us -= ahead_us
     c.ack_wanted = True
     c.pkts_since_ack += 1
-    result = _store(c, index, packet + K_HEADER, size, timestamp_us, now_us)
-    if result == RECV_STORED:
+    result = _store(c, index, payload, size, timestamp_us, now_us)
+    if result == RECV_STORED and size == 0:
+        count(e, C_SRT_REFUSED_ENCRYPTED)
+        c.stats.undecrypted_pkts += 1
+    elif result == RECV_STORED:
         count(e, C_SRT_DATA_PKTS)
         c.stats.received_pkts += 1
         c.stats.received_bytes += size
@@ -96,6 +106,27 @@ cdef void receiver_data(connection* c, const uint8_t* packet, uint32_t length, i
     else:
         count(e, C_SRT_REFUSED_NO_MEMORY)
     _schedule_ack(c, now_us)
+
+
+cdef bint _open(connection* c, const uint8_t* packet, uint32_t* size, uint8_t* plain) noexcept nogil:
+    """Decrypt a payload into `plain`, and set its size: 0 where there is no common secret. False: the packet is refused.
+
+    A packet that can't be read between two that have agreed on keys comes too early, or was tampered with: it counts
+    as lost, and a good one may still come. In a one-sided connection none will, so its place is taken, as in libsrt.
+    """
+    cdef bint secured = c.crypto != NULL and c.crypto.receive_state == KM_SECURED
+    cdef int opened
+    if not be32(packet + 4) & K_DATA_ENCRYPTED:
+        if secured:
+            count(c.owner, C_SRT_REFUSED_UNENCRYPTED)
+        return not secured
+    opened = crypto_open(c.crypto, packet, packet + K_HEADER, size[0], plain)
+    if opened <= 0 and (secured or not c.one_sided):
+        count(c.owner, C_SRT_REFUSED_DAMAGED if opened != OPEN_NO_KEY else C_SRT_REFUSED_ENCRYPTED)
+        c.stats.undecrypted_pkts += 1
+        return False
+    size[0] = <uint32_t>max(opened, 0)
+    return True
 
 
 cdef recv_result _store(connection* c, int64_t index, const uint8_t* data, uint32_t size, int64_t timestamp_us,
@@ -211,7 +242,9 @@ cdef void _deliver_head(connection* c, recv_slot* slot, int64_t now_us) noexcept
     cdef endpoint* e = c.owner
     if c.rx.head > c.rx.first:
         _give_up_to(c, c.rx.head)
-    if c.has_sink:
+    if slot.length == 0:
+        pass
+    elif c.has_sink:
         c.sink.deliver(c.sink.ctx, slot.data, slot.length, now_us)
         connection_to_flush(c)
         count(e, C_SRT_DELIVERED_PKTS)

@@ -7,8 +7,8 @@ from libc.string cimport memcpy
 from flux.cext.arena cimport K_HEADER_BYTES
 from flux.cext.atomics cimport load_acquire_u64
 from flux.cext.counters cimport (
-    C_SRT_DROPREQS_SENT, C_SRT_OVERHEAD_LIMITED, C_SRT_RETRANSMITTED_BYTES, C_SRT_RETRANSMITTED_PKTS,
-    C_SRT_RETRANSMITTED_PROBES, C_SRT_SEND_LAPPED, C_SRT_SEND_REFUSED, C_SRT_SEND_TOO_LATE, C_SRT_SENT_BYTES,
+    C_SRT_DROPREQS_SENT, C_SRT_KEYS_CHANGED, C_SRT_OVERHEAD_LIMITED, C_SRT_RETRANSMITTED_BYTES, C_SRT_RETRANSMITTED_PKTS,
+    C_SRT_RETRANSMITTED_PROBES, C_SRT_SEND_LAPPED, C_SRT_SEND_NOT_SEALED, C_SRT_SEND_REFUSED, C_SRT_SEND_TOO_LATE, C_SRT_SENT_BYTES,
     C_SRT_SENT_PKTS, C_SRT_SOURCE_LAPPED, C_SRT_SOURCE_SKIPPED, C_SRT_SOURCE_WITHOUT_KEY, C_SRT_WINDOW_LIMITED,
 )
 from flux.cext.ring cimport (
@@ -20,6 +20,7 @@ from flux.cext.srt.congestion cimport (
 from flux.cext.srt.connection cimport (
     chunk_to_limbo, connection_attach_source, connection_close, connection_ready, connection_wake_at,
 )
+from flux.cext.srt.crypto cimport crypto_flags, crypto_seal, crypto_sent, crypto_tag_bytes
 from flux.cext.srt.handshake cimport HS_TLPKTDROP
 from flux.cext.srt.loss_list cimport loss_empty, loss_first, loss_insert, loss_remove, loss_remove_before
 from flux.cext.srt.packet cimport (
@@ -30,7 +31,7 @@ from flux.cext.srt.rtt cimport rtt_sample, rtt_timeout_us
 from flux.cext.srt.send_buffer cimport send_at, send_push, send_slot
 from flux.cext.srt.slab cimport slab_give, slab_take
 from flux.cext.srt.state cimport (
-    CLOSE_SOURCE_ENDED, CONN_OPEN, SEND_ACKACK, SEND_DROPREQ, connection, count, count_many, endpoint, timestamp_now,
+    CLOSE_SOURCE_ENDED, CONN_OPEN, SEND_ACKACK, SEND_DROPREQ, SEND_KMREQ, connection, count, count_many, endpoint, timestamp_now,
 )
 from flux.cext.srt.transmit cimport srt_transmit, transmit_add, transmit_open
 
@@ -207,6 +208,27 @@ cdef inline void _release(connection* c, send_slot* slot) noexcept nogil:
         slot.owned = 0
 
 
+cdef inline uint32_t _overhead(connection* c) noexcept nogil:
+    """Bytes of a datagram that are no payload."""
+    return K_HEADER + crypto_tag_bytes(c.crypto)
+
+
+cdef void _add_sealed(connection* c, srt_transmit* out, send_slot* slot, int64_t index, uint32_t again,
+                      const uint8_t* body) noexcept nogil:
+    """Put a packet into the transmit, encrypted with the key in use; one that fails is as if lost on its way."""
+    cdef uint8_t* packet = out.sealed[out.datagrams]
+    cdef uint32_t flags = K_DATA_SOLO | crypto_flags(c.crypto) | message_of(index)
+    cdef uint32_t size
+    put_header(packet, sequence_of(c.isn, index), flags, slot.timestamp, c.peer_id)
+    size = crypto_seal(c.crypto, packet, body, slot.length, packet + K_HEADER)
+    # Of two texts under one key and number, whoever hears both learns both: bytes that may have changed are not sent.
+    if size == 0 or not (slot.owned or _readable(c.source, slot.at)):
+        count(c.owner, C_SRT_SEND_NOT_SEALED)
+        return
+    put_be32(packet + 4, flags | again)
+    transmit_add(out, packet, K_HEADER + size, NULL, 0)
+
+
 cdef void _add(connection* c, srt_transmit* out, send_slot* slot, int64_t index, uint32_t again,
                int64_t now_us) noexcept nogil:
     """Put a packet into the transmit."""
@@ -216,8 +238,12 @@ cdef void _add(connection* c, srt_transmit* out, send_slot* slot, int64_t index,
         body = <uint8_t*>slot.at
     else:
         body = c.source.base + (slot.at & c.source.mask)
-    put_header(header, sequence_of(c.isn, index), K_DATA_SOLO | again | message_of(index), slot.timestamp, c.peer_id)
-    transmit_add(out, header, K_HEADER, body, slot.length)
+    if c.crypto != NULL:
+        _add_sealed(c, out, slot, index, again, body)
+    else:
+        put_header(header, sequence_of(c.isn, index), K_DATA_SOLO | again | message_of(index), slot.timestamp,
+                   c.peer_id)
+        transmit_add(out, header, K_HEADER, body, slot.length)
     slot.sent = <uint32_t>now_us
     if slot.sends != 0xFFFF:
         slot.sends += 1
@@ -233,7 +259,7 @@ cdef void sender_fill(connection* c, srt_transmit* out, int64_t now_us) noexcept
         _fill_again(c, out, now_us)
         again = out.datagrams - again
         if again:
-            bytes = out.total_bytes - before - again * K_HEADER
+            bytes = out.total_bytes - before - again * _overhead(c)
             count_many(c.owner, C_SRT_RETRANSMITTED_PKTS, again)
             count_many(c.owner, C_SRT_RETRANSMITTED_BYTES, bytes)
             c.stats.sent_again_pkts += again
@@ -246,13 +272,24 @@ cdef void sender_fill(connection* c, srt_transmit* out, int64_t now_us) noexcept
         _fill_source(c, out, now_us)
     before = out.datagrams - before
     if before:
-        bytes = out.total_bytes - bytes - before * K_HEADER
+        bytes = out.total_bytes - bytes - before * _overhead(c)
         rate_add(&c.tx_rate, <uint32_t>bytes, before, now_us)
         count_many(c.owner, C_SRT_SENT_PKTS, before)
         count_many(c.owner, C_SRT_SENT_BYTES, bytes)
         c.stats.sent_pkts += before
         c.stats.sent_bytes += bytes
         connection_wake_at(c, c.probe_us)
+        if c.crypto != NULL:
+            _count_sealed(c, before)
+
+
+cdef void _count_sealed(connection* c, uint32_t pkts) noexcept nogil:
+    """Packets went out for the first time: a key may be due."""
+    cdef uint64_t refreshes = c.crypto.refreshes
+    if crypto_sent(c.crypto, pkts):
+        c.pending |= SEND_KMREQ
+        connection_ready(c)
+    count_many(c.owner, C_SRT_KEYS_CHANGED, c.crypto.refreshes - refreshes)
 
 
 cdef void _fill_again(connection* c, srt_transmit* out, int64_t now_us) noexcept nogil:
@@ -272,15 +309,15 @@ cdef void _fill_again(connection* c, srt_transmit* out, int64_t now_us) noexcept
         elif slot.sends > 1 and <uint32_t>now_us - slot.sent < spare_us:
             pass
         else:
-            wait_us = budget_wait_us(&c.budget, c.tx_rate.bytes_per_s, percent, slot.length + K_HEADER)
+            wait_us = budget_wait_us(&c.budget, c.tx_rate.bytes_per_s, percent, slot.length + _overhead(c))
             if wait_us:
                 count(c.owner, C_SRT_OVERHEAD_LIMITED)
                 c.budget_us = now_us + max(wait_us, <int64_t>K_PORTION_US)
                 connection_wake_at(c, c.budget_us)
                 return
-            if not transmit_open(out, slot.length + K_HEADER):
+            if not transmit_open(out, slot.length + _overhead(c)):
                 return
-            c.budget.bytes -= slot.length + K_HEADER
+            c.budget.bytes -= slot.length + _overhead(c)
             _add(c, out, slot, index, K_DATA_RETRANSMITTED, now_us)
         loss_remove(&c.owed, index, index)
 
@@ -309,7 +346,7 @@ cdef void _fill_queued(connection* c, srt_transmit* out, int64_t now_us) noexcep
     cdef send_slot* slot
     while c.tx.next < c.tx.end and _window_open(c):
         slot = send_at(&c.tx, c.tx.next)
-        if not transmit_open(out, slot.length + K_HEADER):
+        if not transmit_open(out, slot.length + _overhead(c)):
             return
         _add(c, out, slot, c.tx.next, 0, now_us)
         _sent_first(c, now_us)
@@ -338,7 +375,7 @@ cdef void _fill_source(connection* c, srt_transmit* out, int64_t now_us) noexcep
                 c.portion_us = now_us + K_PORTION_US
                 connection_wake_at(c, c.portion_us)
             return
-        if not transmit_open(out, size + K_HEADER) or not _window_open(c):
+        if not transmit_open(out, size + _overhead(c)) or not _window_open(c):
             return
         slot = send_push(&c.tx)
         if slot == NULL:

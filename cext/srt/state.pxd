@@ -15,6 +15,7 @@ from flux.cext.ring cimport ring
 from flux.cext.sink cimport media_sink
 from flux.cext.srt.congestion cimport overhead_budget, rate_meter
 from flux.cext.srt.cookie cimport cookie_key
+from flux.cext.srt.crypto cimport crypto, crypto_settings
 from flux.cext.srt.loss_list cimport loss_list
 from flux.cext.srt.recv_buffer cimport recv_buffer
 from flux.cext.srt.rtt cimport rtt_estimate, sent_ack
@@ -44,6 +45,8 @@ cdef enum pending:                # bits: packets that a connection has to send
     SEND_LIGHT_ACK = 0x20
     SEND_DROPREQ = 0x40
     SEND_KEEPALIVE = 0x80
+    SEND_KMREQ = 0x100
+    SEND_KMRSP = 0x200
 
 cdef enum connection_event:       # bits: what Python has yet to read
     EVENT_REQUEST = 1
@@ -74,6 +77,8 @@ cdef struct settings:
     int64_t source_interval_us
     int64_t delivery_interval_us
     int64_t ack_interval_us
+    int64_t key_exchange_us       # between two encrypted handshakes, on average
+    crypto_settings encryption    # unless a connection has its own
 
 cdef struct answer:               # to somebody who is no connection
     uint8_t address[28]
@@ -84,6 +89,9 @@ cdef struct request:              # what a handshake needs beyond an open connec
     uint32_t cookie
     uint32_t stream_id_bytes
     uint8_t stream_id[512]
+    bint encrypts                 # the caller sent a KMREQ
+    uint32_t key_material_bytes   # of it; more than there are here: it is none
+    uint8_t key_material[104]
 
 cdef struct connection_stats:
     uint64_t received_pkts        # kept; the ones refused are not in it
@@ -92,6 +100,7 @@ cdef struct connection_stats:
     uint64_t received_again_pkts  # with the retransmitted flag
     uint64_t duplicate_pkts
     uint64_t skipped_pkts
+    uint64_t undecrypted_pkts
     uint64_t delivered_bytes
     uint64_t sent_pkts
     uint64_t sent_bytes
@@ -143,6 +152,12 @@ cdef struct connection:
     uint32_t most_payload_bytes   # of any packet to the peer
     uint32_t receive_latency_ms
     uint32_t send_latency_ms
+    # encryption
+    crypto* crypto                # NULL: we have no secret
+    bint secured                  # listener: with what to encrypt is settled
+    bint one_sided                # there is no common secret, and the connection is for all that
+    bint answers_key_material     # the handshake's answer has a KMRSP
+    uint32_t key_answer           # km_state; what a KMRSP says
     # receiving
     media_sink sink
     bint has_sink
@@ -212,6 +227,7 @@ cdef struct endpoint:
     connection* events_first
     connection* events_last
     int64_t source_us             # next look at the sources
+    int64_t key_exchange_us       # when the key exchanges that were let in would be done at their average rate
     answer* answers               # K_ANSWERS
     uint32_t answers_first
     uint32_t answers_used

@@ -8,8 +8,8 @@ cdef enum:
 
 cdef struct srt_transmit:
     # Datagrams for one destination. All are segment_bytes long but the last, which may be shorter.
-    # Each is one iovec (control) or two (header, payload); payloads may lie in a ring, all else lies in
-    # this struct: so it must not move, and it stays good until the next endpoint_handle_timeout.
+    # Each is one iovec (control, encrypted) or two (header, payload); payloads may lie in a ring, all else lies
+    # in this struct: so it must not move, and it stays good until the next endpoint_handle_timeout.
     uint8_t address[28]           # struct sockaddr_in or sockaddr_in6
     uint32_t address_bytes
     uint32_t segment_bytes        # for UDP_SEGMENT when datagrams > 1
@@ -20,6 +20,7 @@ cdef struct srt_transmit:
     iovec iov[90]
     uint8_t headers[44][16]
     uint8_t control[1472]
+    uint8_t sealed[44][1472]      # encrypted packets; pages that are never touched cost nothing
 
 
 cdef inline bint transmit_open(srt_transmit* t, uint32_t bytes) noexcept nogil:

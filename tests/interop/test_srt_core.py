@@ -19,7 +19,7 @@ from flux.cext.ring import Ring
 from flux.cext.srt.endpoint import Endpoint
 from flux.cext.udp.srt_client import CollectingSink
 
-from tests.cext.srt.peer import count, counted
+from tests.cext.srt.peer import counted
 
 pytestmark = [
     pytest.mark.interop,
@@ -163,15 +163,6 @@ def test_libsrt_is_rejected(make_loop: Callable[..., Loop]) -> None:
         assert loop.endpoint.reject(id, 1404, now_us())
         loop.assert_quiet()
     assert loop.endpoint.handshakes == 0
-
-
-def test_libsrt_with_a_passphrase_is_refused(make_loop: Callable[..., Loop]) -> None:
-    loop = make_loop()
-    url = f"srt://127.0.0.1:{loop.port}?passphrase=0123456789"
-    with transmit("file://con", url, stdin=subprocess.PIPE):
-        loop.until(lambda: count(loop.endpoint, "rejected_encrypted") > 0)
-        loop.assert_quiet()
-    assert count(loop.endpoint, "rejected_encrypted") == 1
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.05])

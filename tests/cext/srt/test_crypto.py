@@ -53,6 +53,7 @@ def test_both_sides_have_the_key_after_the_handshake(key_bytes: int, mode: str) 
             "receive_km_state": "secured",
             "cipher": f"aes-{8 * key_bytes}-{mode}",
             "key_refreshes": 0,
+            "peer_key_refreshes": 0,
         }
         assert crypto.flags == 1 << 27
     assert carry(caller, listener, 7) == carry(listener, caller, 7) == b"p" * 1316
@@ -208,7 +209,7 @@ def test_keys_alternate_and_overlap(mode: str) -> None:
         assert caller.flags != flags
         # Packets that were under way when the key changed are still opened.
         assert listener.open(late_head, late) == b"late"
-    assert caller.facts["key_refreshes"] == 4
+    assert caller.facts["key_refreshes"] == listener.facts["peer_key_refreshes"] == 4
     # The other direction is still where it was.
     assert listener.flags == 1 << 27
     assert carry(listener, caller, sequence) == b"p" * 1316

@@ -41,7 +41,8 @@ def test_a_conclusion_waits_for_the_decision() -> None:
     assert (kind, address, stream_id) == ("request", peer.address, "#!::m=publish,r=live/cam1")
     assert id & 0x3F == 3
     assert 0 < id < 1 << 30
-    assert facts["peer_version"] == "1.5.0"
+    assert facts["peer_version"] == "1.5.4"
+    assert facts["encrypted"] is False
     assert (facts["receive_latency_ms"], facts["send_latency_ms"]) == (120, 200)
     assert endpoint.accept(id, peer.now_us)
     answer = handshake.decode(peer.hear(HANDSHAKE)[0]["payload"])
@@ -80,7 +81,7 @@ REJECTIONS: list[tuple[dict[str, Any], str, int, str]] = [
     ({"flow_window_pkts": 1}, "", 1004, "rejected_rogue"),
     ({"isn": 0x80000000}, "", 1004, "rejected_rogue"),
     ({}, "00050100", 1004, "rejected_rogue"),
-    ({"extension": 3}, "00030004" + "00" * 16, 1011, "rejected_encrypted"),
+    ({"extension": 3}, "", 1004, "rejected_rogue"),
     ({"flags": 0x7F}, "", 1012, "rejected_mode"),
     ({}, "00060001 656c6966", 1013, "rejected_mode"),
     ({}, "00070001 20636566", 1014, "rejected_filter"),

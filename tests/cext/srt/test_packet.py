@@ -143,7 +143,7 @@ HANDSHAKES = [
     (
         "00000005 00000001 00003039 000005dc 00002000 ffffffff 0000002a 00000000"
         + "00" * 16
-        + "00020003 00010500 0000003f 00780050",
+        + "00020003 00010504 0000003f 00780050",
         {
             "version": 5,
             "extension": 1,
@@ -153,6 +153,23 @@ HANDSHAKES = [
             "hs_extension": 2,
             "receiver_delay_ms": 120,
             "sender_delay_ms": 80,
+        },
+    ),
+    (
+        "00000005 00020003 00003039 000005dc 00002000 ffffffff 0000002a 00000000"
+        + "00" * 16
+        + "00020003 00010504 0000003f 00780050"
+        + "00040001 00000004",
+        {
+            "version": 5,
+            "encryption": 2,
+            "extension": 3,
+            "isn": 12345,
+            "kind": 0xFFFFFFFF,
+            "socket_id": 42,
+            "hs_extension": 2,
+            "sender_delay_ms": 80,
+            "key_material": bytes.fromhex("00000004"),
         },
     ),
     (
