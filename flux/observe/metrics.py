@@ -22,6 +22,7 @@ K_ADMIN = 62
 K_SUPERVISOR = 63
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+
 def process_name(number: int) -> str:
     """What the process with that place in the arena is called."""
     return {K_ADMIN: "admin", K_SUPERVISOR: "supervisor"}.get(number, f"worker {number}")
