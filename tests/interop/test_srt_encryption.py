@@ -30,10 +30,10 @@ pytestmark = [
 PASSPHRASE = "correct-horse-battery"
 PACKETS = 800
 RATE = {"km_refresh_rate_pkts": 150, "km_preannounce_pkts": 50}
-# libsrt looks whether a key is due when an ACK comes, and aborts if the time to announce it has passed by then: so
-# its keys are to live for many ACKs.
+# libsrt looks whether a key is due when an ACK comes, and aborts if the time to announce it has passed by
+# then: so its keys are to live for many ACKs.
 THEIR_RATE = "&kmrefreshrate=1000&kmpreannounce=450"
-THEIR_PACKETS = 2500
+THEIR_PACKETS = 2490  # nearly whole blocks of ten of its own packets, as it reads its input
 
 
 @contextlib.contextmanager
@@ -71,7 +71,7 @@ def push(loop: Loop, id: int, sent: list[bytes]) -> None:
 
 
 def assert_received_by_us(loop: Loop, id: int, sink: CollectingSink, sent: list[bytes]) -> None:
-    # libsrt's tool reads its input in blocks of its own size, and keeps a rest that fills none.
+    # A rest that fills no block stays with libsrt's tool.
     loop.until(lambda: len(sink) > PAYLOAD * (len(sent) - 4))
     assert b"".join(sent).startswith(sink.take())
     stats = loop.endpoint.stats(id)
