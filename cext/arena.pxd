@@ -178,6 +178,7 @@ cdef class Arena:
     cdef arena view
     cdef readonly tuple doorbells
     cdef object memory            # the base mapping, kept for numpy views
+    cdef bint owns                # the memfd and the doorbells are closed with this object
     cdef stream_slot* _slot(self, uint32_t slot) except NULL
     cdef int64_t _find(self, const uint8_t* name, size_t length) noexcept nogil
     cdef void _retire(self, uint32_t n, stream_slot* s) noexcept

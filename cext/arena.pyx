@@ -14,6 +14,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
+from posix.unistd cimport close as close_fd
 
 from flux.cext.atomics cimport (
     and_seq_u64, cas_seq_u64, exchange_seq_u32, exchange_seq_u64, fence_release, fence_seq,
@@ -194,7 +195,7 @@ cdef class Arena:
         os.ftruncate(fd, h.total_bytes)
         os.pwrite(fd, (<uint8_t*>&h)[:sizeof(h)], 0)
         doorbells = tuple(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(processes))
-        cdef Arena self = Arena.attach(fd, doorbells)
+        cdef Arena self = Arena.attach(fd, doorbells, owns=True)
         cdef uint32_t n, k
         cdef uint64_t span
         cdef ring_ctl* ring
@@ -212,8 +213,10 @@ cdef class Arena:
         return self
 
     @staticmethod
-    def attach(int fd, doorbells):
+    def attach(int fd, doorbells, *, bint owns=False):
         """A view of the arena behind `fd` (a memfd), with everybody's `doorbells` (eventfds by process number).
+
+        owns: whether these descriptors are closed with this object.
 
         Raises ValueError when `fd` is no arena of this version.
         """
@@ -233,6 +236,7 @@ cdef class Arena:
         self.view.names = <uint64_t*>(self.view.base + h.names_at)
         self.view.slots = <stream_slot*>(self.view.base + h.slots_at)
         self.view.fd = fd
+        self.owns = owns
         self.doorbells = tuple(doorbells)
         for n, doorbell in enumerate(self.doorbells):
             self.view.doorbells[n] = doorbell
@@ -249,6 +253,10 @@ cdef class Arena:
                 if self.view.windows[n] != NULL:
                     munmap_c(self.view.windows[n], 2 * self.view.area_bytes[n % K_AREAS])
             free(self.view.windows)
+        if self.owns and self.view.fd >= 0:
+            close_fd(self.view.fd)
+            for n in range(len(self.doorbells)):
+                close_fd(self.view.doorbells[n])
 
     def close(self):
         """Close the memfd and the doorbells; mappings last as long as this object and its numpy views."""

@@ -34,7 +34,7 @@ def small_arena(process: int | None = 0, **sizes: int) -> Arena:
 
 def beside(arena: Arena, process: int | None = None) -> Arena:
     """Another view of the same arena, as another process has it; joined as `process`."""
-    other = Arena.attach(os.dup(arena.fd), [os.dup(fd) for fd in arena.doorbells])
+    other = Arena.attach(os.dup(arena.fd), [os.dup(fd) for fd in arena.doorbells], owns=True)
     if process is not None:
         other.join(process)
     return other

@@ -38,7 +38,7 @@ def copy_of(arena: Arena) -> Arena:
     at = 0
     while at < total:
         at += os.copy_file_range(arena.fd, fd, total - at, at, at)
-    return Arena.attach(fd, [os.eventfd(0, os.EFD_NONBLOCK) for _ in arena.doorbells])
+    return Arena.attach(fd, [os.eventfd(0, os.EFD_NONBLOCK) for _ in arena.doorbells], owns=True)
 
 
 def instants(arena: Arena, action: Callable[[], object], span_bytes: int = 0) -> Iterator[int]:
