@@ -52,8 +52,9 @@ def free_port() -> int:
 
 
 def feed(loop: Loop, program: subprocess.Popen[bytes], sent: list[bytes]) -> None:
-    """Gives libsrt what it is to send."""
+    """Gives libsrt what it is to send, once it has our answer: what its tool reads before, it throws away."""
     assert program.stdin is not None
+    loop.assert_quiet()
     for start in range(0, len(sent), 20):
         program.stdin.write(b"".join(sent[start : start + 20]))
         program.stdin.flush()
