@@ -138,13 +138,6 @@ def play_all(server: Server, pairs: list[tuple[str, Clip]], folder: Path) -> Non
         assert not found, "\n".join(found)
 
 
-@pytest.mark.timeout(180)
-def test_every_frame_arrives_by_every_protocol(start_server, media, tmp_path):
-    need("ffmpeg", "srt-live-transmit", "curl")
-    play_all(start_server(), [("ffmpeg", media("h264")), ("srt-live-transmit", media("h265"))], tmp_path)
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("codec", ["h264", "h265"])
 def test_every_frame_of_30_s_arrives_by_every_protocol(start_server, media, tmp_path, codec):
