@@ -201,6 +201,12 @@ NAMES = {
     C_SRT_SERVICE_REJECTED_DRAINING: ("flux_srt_requests_rejected_draining_total", "SRT callers rejected: this server is draining"),
     C_SRT_SERVICE_REJECTED_MODE: ("flux_srt_requests_rejected_mode_total", "SRT callers rejected: a mode or type that is not offered"),
     C_SRT_SERVICE_REJECTED_FAILED: ("flux_srt_requests_rejected_failed_total", "SRT callers rejected: an error of ours"),
+    C_SRT_RELAYS: ("flux_srt_relays", "relays that are run"),
+    C_SRT_RELAYS_CONNECTED: ("flux_srt_relays_connected", "of these, relays that are connected now"),
+    C_SRT_RELAY_CONNECTS: ("flux_srt_relay_connects_total", "times that a relay was connected"),
+    C_SRT_RELAY_FAILURES: ("flux_srt_relay_failures_total", "attempts of relays to connect that failed: rejected, no answer, or the name is taken here"),
+    C_SRT_RELAY_LOST: ("flux_srt_relay_lost_total", "relays whose connection ended otherwise than by our will"),
+    C_SRT_RELAY_DEMANDS: ("flux_srt_relay_demands_total", "times that an on-demand relay was called for by a player"),
 
     # 384..447 arena, rings, worker
     C_WORKER_SESSIONS: ("flux_worker_sessions", "sessions open now"),
