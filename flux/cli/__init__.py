@@ -92,7 +92,11 @@ def _add_media(commands: _Commands) -> None:
         "example: flux publish clip.ts 'srt://127.0.0.1:8890?streamid=publish:live/cam1' --loop",
     )
     publish.add_argument("file", metavar="FILE", help="MPEG-TS")
-    publish.add_argument("url", metavar="URL", help="srt://HOST:PORT?streamid=publish:NAME")
+    publish.add_argument(
+        "url",
+        metavar="URL",
+        help="srt://HOST:PORT?streamid=publish:NAME; and &passphrase=…, &pbkeylen=16, 24 or 32 to encrypt it",
+    )
     publish.add_argument("--loop", action="store_true", help="begin again at its end, as one endless stream")
     publish.add_argument(
         "--duration", type=_seconds, default=None, metavar="S", help="stop after so many seconds"
@@ -104,7 +108,9 @@ def _add_media(commands: _Commands) -> None:
         "example: flux play http://127.0.0.1:8080/live/demo.flv | ffplay -",
     )
     play.add_argument(
-        "url", metavar="URL", help="srt://…?streamid=read:NAME, or http(s)://… to .flv, .ts, .m3u8"
+        "url",
+        metavar="URL",
+        help="srt://…?streamid=read:NAME, &passphrase=… if it is encrypted; http(s)://… to .flv, .ts, .m3u8",
     )
     play.add_argument(
         "-o", dest="output", default="-", metavar="FILE", help="-: standard output, the default"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import sys
 import time
 import urllib.parse
@@ -11,9 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import setproctitle
+
 from flux.cli import tables
 from flux.cli.tables import as_json, table
 from flux.errors import PeerError, UserError
+from flux.srt.url import hide_secrets
 
 K_READ_BYTES = 1 << 20
 K_PROBE_BYTES = 256 << 20  # of a file
@@ -55,13 +59,21 @@ def _scheme(url: str, *known: str) -> str:
     scheme = urllib.parse.urlsplit(url).scheme.lower()
     if scheme not in known:
         raise UserError(
-            f"{url}: {scheme + ':// is not known here' if scheme else 'this is no URL'}",
+            f"{hide_secrets(url)}: {scheme + ':// is not known here' if scheme else 'this is no URL'}",
             f"write it as {', '.join(f'{name}://…' for name in known)}",
         )
     return scheme
 
 
+def _hide_arguments() -> None:
+    """From who lists the processes of this machine: a passphrase may be among them."""
+    shown = [hide_secrets(argument) for argument in sys.argv[1:]]
+    if shown != sys.argv[1:]:
+        setproctitle.setproctitle(shlex.join(["flux", *shown]))
+
+
 def publish(args: argparse.Namespace) -> int:
+    _hide_arguments()
     _scheme(args.url, "srt")
     path = Path(args.file)
     if not path.is_file():
@@ -77,6 +89,7 @@ def publish(args: argparse.Namespace) -> int:
 
 
 def play(args: argparse.Namespace) -> int:
+    _hide_arguments()
     _scheme(args.url, "srt", *K_HTTP)
     with _output(args.output) as out:
         limited = _Limited(out, args.duration)
@@ -86,7 +99,9 @@ def play(args: argparse.Namespace) -> int:
             pass
         out.flush()
     if not limited.bytes:
-        raise PeerError(f"{args.url}: nothing came", "look whether the stream is live, with `flux streams`")
+        raise PeerError(
+            f"{hide_secrets(args.url)}: nothing came", "look whether the stream is live, with `flux streams`"
+        )
     seconds = limited.seconds()
     rate = tables.bitrate(limited.bytes * 8 / seconds if seconds else None)
     print(f"{tables.size(limited.bytes)} in {seconds:.1f} s, {rate}", file=sys.stderr)
@@ -124,13 +139,14 @@ def _take(url: str, out: _Limited, duration: float | None) -> None:
 def probe(args: argparse.Namespace) -> int:
     from flux.cli.analysis import Analysis
 
+    _hide_arguments()
     analysis = Analysis()
     try:
         if "://" in args.source:
             _probe_url(args.source, analysis, args.duration)
         else:
             _probe_file(Path(args.source), analysis)
-        facts = {"source": args.source, **analysis.result()}
+        facts = {"source": hide_secrets(args.source), **analysis.result()}
     finally:
         analysis.close()
     print(as_json(facts) if args.json else _facts_text(facts))

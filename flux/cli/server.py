@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 
+from pydantic import SecretStr
+
 from flux.cli.tables import as_json
 from flux.config.load import flatten, load_config
+from flux.srt.encryption import require_library
 
 
 def serve(args: argparse.Namespace) -> int:
     overrides = [*args.overrides, "demo.enabled=true"] if args.demo else args.overrides
     config = load_config(args.config, overrides)
+    require_library(config.srt)
     from flux.supervisor import serve as run
 
     return run(config, args.config, overrides)
@@ -18,9 +22,10 @@ def serve(args: argparse.Namespace) -> int:
 
 def check(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
+    require_library(config.srt)
     settings = flatten(config)
     if args.json:
-        print(as_json(settings))
+        print(as_json({key: _without_secrets(value) for key, value in settings.items()}))
         return 0
     defaults = flatten(load_config())
     changed = {key: value for key, value in settings.items() if value != defaults[key]}
@@ -30,6 +35,13 @@ def check(args: argparse.Namespace) -> int:
     return 0
 
 
+def _without_secrets(value: object) -> object:
+    """Asterisks in the place of secrets."""
+    if isinstance(value, dict):
+        return {key: _without_secrets(part) for key, part in value.items()}
+    return str(value) if isinstance(value, SecretStr) else value
+
+
 def _count(number: int) -> str:
     return f"{number} setting is" if number == 1 else f"{number} settings are"
 
@@ -37,6 +49,8 @@ def _count(number: int) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_shown(part)}" for key, part in value.items()) or "(none)"
     if isinstance(value, tuple):
         return ", ".join(str(part) for part in value) or "(none)"
-    return str(value) if value != "" else '""'
+    return str(value) or '""'

@@ -21,7 +21,7 @@ NEEDS_RESTART = (
     "demo.",
     "log.file",
 )
-_EXCEPT = ("srt.poll_interval_us",)
+_EXCEPT = ("srt.poll_interval_us", "srt.passphrase", "srt.passphrases", "srt.enforced_encryption")
 
 
 class Change(NamedTuple):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Le
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from flux.config.diff import needs_restart
@@ -52,7 +52,7 @@ def _notes(path: str, field: FieldInfo) -> list[str]:
     least = next((item.ge for item in field.metadata if isinstance(item, Ge)), None)
     most = next((item.le for item in field.metadata if isinstance(item, Le)), None)
     notes = []
-    if get_origin(field.annotation) is not None and get_origin(field.annotation) is not tuple:
+    if get_origin(field.annotation) is Literal:
         notes.append(", ".join(str(choice) for choice in get_args(field.annotation)))
     if least is not None and most is not None:
         notes.append(f"{least} to {most}")
@@ -64,6 +64,8 @@ def _notes(path: str, field: FieldInfo) -> list[str]:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
     return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast, get_origin
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from flux.config.schema import Config
@@ -19,6 +19,7 @@ from flux.errors import ConfigError
 
 K_MAX_FILE_BYTES = 1 << 20
 K_NEAR = 0.6  # how much alike two keys must be for one to be proposed for the other
+_SECRETS = ("srt.passphrase", "srt.passphrases")
 
 
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
@@ -165,7 +166,9 @@ def _override(values: dict[str, Any], override: str) -> str:
     try:
         value = TypeAdapter[Any](cast(Any, field.annotation)).validate_python(value)
     except ValidationError as error:
-        raise ConfigError(f'{key}: {_message(error)}, not "{text}"', _help(field)) from None
+        raise ConfigError(f"{key}: {_message(error)}{_instead(key, text)}", _help(field)) from None
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
     *sections, name = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})
@@ -183,7 +186,7 @@ def _validate(values: dict[str, Any], where: Callable[[str], str]) -> Config:
         key = ".".join(parts)
         field = keys().get(key)
         cure = _help(field) if field is not None else "mend it there"
-        raise ConfigError(f"{where(key)}: {_message(error)}, not {_shown(first['input'])}", cure) from None
+        raise ConfigError(f"{where(key)}: {_message(error)}{_instead(key, first['input'])}", cure) from None
 
 
 _MESSAGES = {
@@ -196,6 +199,7 @@ _MESSAGES = {
     "bool_parsing": "it must be true or false",
     "string_type": "it must be text",
     "tuple_type": "it must be a list",
+    "dict_type": "it must be a section of names and texts",
     "literal_error": "it must be {expected}",
 }
 
@@ -209,6 +213,11 @@ def _message(error: ValidationError) -> str:
 def _help(field: FieldInfo) -> str:
     text = (field.description or "").rstrip(".")
     return f"its default is {_shown(field.get_default())} ({text})"
+
+
+def _instead(key: str, value: Any) -> str:
+    """Of a value that can't be used, what it is; nothing of one that is or holds a secret."""
+    return "" if key.startswith(_SECRETS) else f", not {_shown(value)}"
 
 
 def _shown(value: Any, most: int = 60) -> str:

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    SerializationInfo,
+)
 
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
+K_BETWEEN_PROCESSES = {"secrets": True}
+
+
+def _serialized(secret: SecretStr, info: SerializationInfo) -> str:
+    """Asterisks, unless another process of ours is to have it."""
+    return secret.get_secret_value() if info.context == K_BETWEEN_PROCESSES else str(secret)
+
+
+Secret = Annotated[SecretStr, PlainSerializer(_serialized, when_used="json")]
 
 
 class Section(BaseModel):
@@ -76,6 +92,22 @@ class SrtSettings(Section):
     """Players are sent what a stream gained this often."""
     socket_buffer_bytes: int = Field(8 << 20, ge=64 << 10)
     """Kernel buffers of the UDP socket, as far as the kernel grants them."""
+    passphrase: Secret = SecretStr("")
+    """Encrypts streams that have no other passphrase, 10 to 80 bytes; empty: they are not encrypted."""
+    passphrases: dict[str, Secret] = {}
+    """Passphrases by stream: the first pattern that fits counts, * is anything; "" leaves it in the clear."""
+    enforced_encryption: bool = True
+    """Refuse callers without the right passphrase; otherwise they connect, and can't read or be read."""
+    pbkeylen: int = Field(0, ge=0, le=32)
+    """Bytes of the key that callers are told to take: 16, 24 or 32; 0 leaves it to them."""
+    crypto_mode: Literal["auto", "ctr", "gcm"] = "auto"
+    """Cipher: AES-CTR, or AES-GCM, which also notices tampering; auto leaves it to callers."""
+    km_refresh_rate_pkts: int = Field(1 << 24, ge=3, le=1 << 30)
+    """Packets sent with one key."""
+    km_preannounce_pkts: int = Field(1 << 12, ge=1, le=1 << 29)
+    """So many packets before its use the next key is announced; less than half of km_refresh_rate_pkts."""
+    max_key_exchanges: int = Field(200, ge=1, le=100_000)
+    """Encrypted handshakes that a worker begins in a second; each costs it about two milliseconds."""
 
 
 class HttpSettings(Section):
@@ -204,3 +236,7 @@ class Config(Section):
     log: LogSettings = LogSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     demo: DemoSettings = DemoSettings()
+
+    def between_processes(self) -> str:
+        """JSON with all secrets in it, for model_validate_json in another process of ours."""
+        return self.model_dump_json(context=K_BETWEEN_PROCESSES)

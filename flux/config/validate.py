@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterator
 
 from flux.address import split_address
-from flux.config.schema import Config
+from flux.config.schema import Config, SrtSettings
 
 K_MAX_NAME_BYTES = 255  # of a stream's name (arena.pxd: K_MAX_NAME)
 K_MAX_SOCKET_PATH_BYTES = 107  # sun_path of unix(7), without its NUL
+K_LEAST_PASSPHRASE_BYTES = 10  # crypto.pxd
+K_MOST_PASSPHRASE_BYTES = 80
+K_KEY_BYTES = (0, 16, 24, 32)
 
 _PART = r"(?:\.*[A-Za-z0-9_~-][A-Za-z0-9._~-]*|\.{3,})"  # neither empty nor "." nor ".."
 STREAM_NAME = re.compile(rf"{_PART}(?:/{_PART})*")
@@ -35,6 +38,7 @@ def problems(config: Config) -> Iterator[tuple[str, str, str]]:
                 split_address(address)
             except ValueError as error:
                 yield key, str(error), 'write an address and a port, or "" for none'
+    yield from _srt_problems(config.srt)
     if config.hls.max_segment_ms < config.hls.segment_ms:
         yield (
             "hls.max_segment_ms",
@@ -51,6 +55,31 @@ def problems(config: Config) -> Iterator[tuple[str, str, str]]:
         )
     if any(cpu < 0 for cpu in config.cpus):
         yield "cpus", "CPUs are numbered from 0", "write them as [0, 1]"
+
+
+def _srt_problems(srt: SrtSettings) -> Iterator[tuple[str, str, str]]:
+    secrets = [("srt.passphrase", srt.passphrase)]
+    secrets += [(f"srt.passphrases.{pattern}", secret) for pattern, secret in srt.passphrases.items()]
+    for key, secret in secrets:
+        length = len(secret.get_secret_value().encode())
+        if length and not K_LEAST_PASSPHRASE_BYTES <= length <= K_MOST_PASSPHRASE_BYTES:
+            yield (
+                key,
+                f"{length} bytes are no passphrase of SRT",
+                f"take {K_LEAST_PASSPHRASE_BYTES} to {K_MOST_PASSPHRASE_BYTES} bytes",
+            )
+    for pattern in srt.passphrases:
+        if not is_stream_name(pattern.replace("*", "x")):
+            yield "srt.passphrases", f'"{pattern}" is no pattern of stream names', 'write it as "live/*"'
+    if srt.pbkeylen not in K_KEY_BYTES:
+        yield "srt.pbkeylen", f"AES has no key of {srt.pbkeylen} bytes", "set it to 16, 24 or 32, or to 0"
+    most = (srt.km_refresh_rate_pkts - 1) // 2
+    if srt.km_preannounce_pkts > most:
+        yield (
+            "srt.km_preannounce_pkts",
+            f"{srt.km_preannounce_pkts} is half of srt.km_refresh_rate_pkts, or more",
+            f"set it to {most} or less",
+        )
 
 
 def is_stream_name(name: str) -> bool:

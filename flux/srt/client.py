@@ -117,9 +117,16 @@ class _Caller:
             raise SrtConnectError(
                 f"{self._url}: {error.strerror}", "look whether the network is up"
             ) from None
-        self.endpoint = Endpoint(
-            0, self._counters, latency_ms=self._latency_ms, handshake_timeout_ms=self._timeout_ms
-        )
+        try:
+            self.endpoint = Endpoint(
+                0,
+                self._counters,
+                latency_ms=self._latency_ms,
+                handshake_timeout_ms=self._timeout_ms,
+                **self._url.encryption.settings(),
+            )
+        except RuntimeError as error:
+            raise UserError(str(error)) from None
         self.driver = SrtDriver(
             self._socket,
             self.reactor,

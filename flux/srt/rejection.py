@@ -25,14 +25,20 @@ MEANINGS: dict[int, tuple[str, str]] = {
     1007: ("the server closed while connecting", "connect again"),
     1008: ("the SRT versions don't fit", "use SRT 1.3 or later on both sides"),
     1009: ("the handshake's cookies collided", "connect again"),
-    1010: ("the passphrase is wrong", "set the one that the server knows"),
-    1011: ("one side wants encryption and the other does not", "set a passphrase on both or on neither"),
+    1010: ("the passphrase is wrong", "set passphrase= to the one that the server has for this stream"),
+    1011: (
+        "one side wants encryption and the other does not",
+        "set a passphrase on both sides or on neither",
+    ),
     1012: ("message mode does not fit", "use live mode on both sides"),
     1013: ("congestion control does not fit", "use live mode on both sides"),
     1014: ("packet filters don't fit", "set the same one on both sides, or none"),
     1015: ("connection groups don't fit", "set the same on both sides"),
     1016: ("the server did not answer in time", "look whether it runs and UDP reaches it"),
-    1017: ("the cipher does not fit", "set the same on both sides"),
+    1017: (
+        "AES-CTR meets AES-GCM, or an AES-GCM of before SRT 1.5.4",
+        "set the same cryptomode= on both sides",
+    ),
     K_BAD_REQUEST: (
         "the stream id is malformed",
         "use publish:live/cam1, read:live/cam1 or #!::m=publish,r=live/cam1",

@@ -15,6 +15,7 @@ from flux.cext.srt.endpoint import Endpoint
 from flux.cext.udp.srt_driver import SrtDriver
 from flux.config.schema import Config
 from flux.errors import LimitError, StreamNotFoundError, StreamTakenError
+from flux.srt.encryption import passphrase_of, require_library
 from flux.srt.rejection import (
     K_BAD_MODE,
     K_BAD_REQUEST,
@@ -24,6 +25,7 @@ from flux.srt.rejection import (
     K_NOT_FOUND,
     K_OVERLOAD,
     K_UNSUPPORTED_MEDIA,
+    explain,
 )
 from flux.srt.stream_id import StreamId, StreamIdError, parse
 from flux.streams.context import WorkerContext
@@ -89,6 +91,7 @@ class SrtService:
         self._sock = sock
         self._config = context.config
         settings = context.config.srt
+        require_library(settings)
         self._endpoint = Endpoint(
             context.number,
             context.counters.values,
@@ -104,6 +107,11 @@ class SrtService:
             max_buffer_bytes=settings.max_buffer_bytes,
             ack_interval_us=settings.ack_interval_ms * 1000,
             source_interval_us=settings.play_interval_ms * 1000,
+            pbkeylen=settings.pbkeylen,
+            crypto_mode=settings.crypto_mode,
+            km_refresh_rate_pkts=settings.km_refresh_rate_pkts,
+            km_preannounce_pkts=settings.km_preannounce_pkts,
+            max_key_exchanges=settings.max_key_exchanges,
         )
         self._driver: Any = None
         self._draining = False
@@ -150,7 +158,7 @@ class SrtService:
             self._driver.turn()
 
     def reconfigure(self, config: Config) -> None:
-        """Takes over the waiting time and the polling interval; the others hold from the next start on."""
+        """Takes over waiting time, polling interval, and passphrases for those who come."""
         self._config = config
         if self._driver is not None:
             self._driver.poll_interval_us = config.srt.poll_interval_us
@@ -190,6 +198,8 @@ class SrtService:
             return
         try:
             wanted = parse(text)
+            if not self._secure(id, peer, wanted, text):
+                return
             if wanted.mode == "publish":
                 self._publish(id, peer, wanted)
             else:
@@ -210,6 +220,21 @@ class SrtService:
         if task is not None:
             task.cancel()
         self._end(id, reason)
+
+    def _secure(self, id: int, peer: str, wanted: StreamId, text: str) -> bool:
+        """Exchanges keys, if the stream has a passphrase; False: the secrets don't fit, it is rejected."""
+        settings = self._config.srt
+        code = self._endpoint.secure(
+            id,
+            _now_us(),
+            passphrase_of(settings, wanted.name),
+            enforced_encryption=settings.enforced_encryption,
+        )
+        if code:
+            log.info(
+                "srt_refused", peer=peer, code=code, reason=explain(code)[0], stream_id=ascii(text[:100])
+            )
+        return not code
 
     # Publishers and players.
 
@@ -300,6 +325,7 @@ class SrtService:
                 "retransmitted_pkts": stats["sent_again_pkts"],
                 "dropped_pkts": stats["too_late_pkts"],
                 "lapped": stats["lapped"],
+                "cipher": stats["cipher"],
             }
         return {
             "bytes": stats["received_bytes"],
@@ -308,6 +334,8 @@ class SrtService:
             "lost_pkts": stats["received_lost_pkts"],
             "retransmitted_pkts": stats["received_again_pkts"],
             "dropped_pkts": stats["skipped_pkts"],
+            "undecrypted_pkts": stats["undecrypted_pkts"],
+            "cipher": stats["cipher"],
         }
 
     # Ends.

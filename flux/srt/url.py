@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from flux.errors import UserError
 from flux.srt.stream_id import K_MAX_BYTES, Mode, StreamIdError, parse, render
 
+T = TypeVar("T")
+_SECRET = re.compile(r"(passphrase=)[^&\s]*", re.IGNORECASE)
 _EXAMPLE = "an SRT URL is srt://host:port?streamid=publish:live/cam1&latency=120"
 _LATER = {
-    "passphrase": "encryption",
-    "pbkeylen": "encryption",
     "packetfilter": "FEC",
     "groupconnect": "bonding",
 }
@@ -28,14 +30,48 @@ _FIXED = {
     "payloadsize": ("1316",),
     "pkt_size": ("1316",),
 }
+_MODES = {"0": "auto", "1": "ctr", "2": "gcm", "auto": "auto", "ctr": "ctr", "gcm": "gcm"}
+_TRUTHS = {
+    "1": True,
+    "yes": True,
+    "on": True,
+    "true": True,
+    "0": False,
+    "no": False,
+    "off": False,
+    "false": False,
+}
 _LATENCIES = ("latency", "rcvlatency", "peerlatency")
 _TIMEOUTS = ("connect_timeout", "conntimeo")
 K_MAX_LATENCY_MS = 60_000
 K_MAX_TIMEOUT_MS = 600_000
+K_LEAST_PASSPHRASE_BYTES = 10
+K_MOST_PASSPHRASE_BYTES = 80
+K_MAX_REFRESH_PKTS = 1 << 30
+K_DEFAULT_REFRESH_PKTS = 1 << 24
+K_KEY_BYTES = (0, 16, 24, 32)
 
 
 class SrtUrlError(UserError):
     """A URL that can't be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """passphrase: "": none. pbkeylen: 0: as the listener wants it. km_…: None where the URL doesn't say."""
+
+    passphrase: str = field(default="", repr=False)
+    pbkeylen: int = 0
+    crypto_mode: str = "auto"
+    enforced_encryption: bool = True
+    km_refresh_rate_pkts: int | None = None
+    km_preannounce_pkts: int | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """As Endpoint takes them."""
+        names = (item.name for item in fields(self))
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +83,7 @@ class SrtUrl:
     stream_id: str
     latency_ms: int | None = None
     connect_timeout_ms: int | None = None
+    encryption: Encryption = Encryption()
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -65,6 +102,11 @@ class SrtUrl:
         return list(dict.fromkeys((str(entry[4][0]), int(entry[4][1])) for entry in found))
 
 
+def hide_secrets(text: str) -> str:
+    """A URL as it may be shown to anybody."""
+    return _SECRET.sub(r"\1…", text)
+
+
 def parse_url(text: str, mode: Mode) -> SrtUrl:
     """Reads a URL for a client that publishes or reads.
 
@@ -73,7 +115,7 @@ def parse_url(text: str, mode: Mode) -> SrtUrl:
     """
     scheme, separator, rest = text.partition("://")
     if scheme.lower() != "srt" or not separator:
-        raise SrtUrlError(f"{text[:80]} is no SRT URL", _EXAMPLE)
+        raise SrtUrlError(f"{hide_secrets(text)[:80]} is no SRT URL", _EXAMPLE)
     place, _, query = rest.partition("?")
     authority, _, path = place.partition("/")
     host, port = _split_authority(text, authority)
@@ -82,20 +124,21 @@ def parse_url(text: str, mode: Mode) -> SrtUrl:
     if path and not stream_id:
         stream_id = render(mode, unquote(path))
     _check_mode(stream_id, mode)
-    latency_ms = _number(options, _LATENCIES, K_MAX_LATENCY_MS)
-    timeout_ms = _number(options, _TIMEOUTS, K_MAX_TIMEOUT_MS)
+    latency_ms = _milliseconds(options, _LATENCIES, K_MAX_LATENCY_MS)
+    timeout_ms = _milliseconds(options, _TIMEOUTS, K_MAX_TIMEOUT_MS)
+    encryption = _encryption(options)
     for key, value in options.items():
         _check_option(key, value)
-    return SrtUrl(host, port, stream_id, latency_ms, timeout_ms)
+    return SrtUrl(host, port, stream_id, latency_ms, timeout_ms, encryption)
 
 
 def _split_authority(text: str, authority: str) -> tuple[str, int]:
     host, colon, port = authority.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
     if not colon or not bare or (":" in bare) != host.startswith("["):
-        raise SrtUrlError(f"{text[:80]} has no host and port", _EXAMPLE)
+        raise SrtUrlError(f"{hide_secrets(text)[:80]} has no host and port", _EXAMPLE)
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise SrtUrlError(f"{port[:20]!r} in {text[:80]} is no port", _EXAMPLE)
+        raise SrtUrlError(f"{port[:20]!r} in {hide_secrets(text)[:80]} is no port", _EXAMPLE)
     return bare, int(port)
 
 
@@ -107,7 +150,45 @@ def _options(query: str) -> dict[str, str]:
     return options
 
 
-def _number(options: dict[str, str], names: tuple[str, ...], most: int) -> int | None:
+def _encryption(options: dict[str, str]) -> Encryption:
+    """libsrt's options; enforced_encryption is what ffmpeg calls one of them."""
+    passphrase = options.pop("passphrase", "")
+    if passphrase and not K_LEAST_PASSPHRASE_BYTES <= len(passphrase.encode()) <= K_MOST_PASSPHRASE_BYTES:
+        raise SrtUrlError(
+            f"passphrase= has {len(passphrase.encode())} bytes",
+            f"SRT wants {K_LEAST_PASSPHRASE_BYTES} to {K_MOST_PASSPHRASE_BYTES}",
+        )
+    refresh = _packets(options, "kmrefreshrate", K_MAX_REFRESH_PKTS)
+    announce = _packets(options, "kmpreannounce", ((refresh or K_DEFAULT_REFRESH_PKTS) - 1) // 2)
+    enforced = "enforced_encryption" if "enforced_encryption" in options else "enforcedencryption"
+    return Encryption(
+        passphrase,
+        _one_of(options, "pbkeylen", {str(length): length for length in K_KEY_BYTES}, 0),
+        _one_of(options, "cryptomode", _MODES, "auto"),
+        _one_of(options, enforced, _TRUTHS, True),
+        refresh,
+        announce,
+    )
+
+
+def _one_of(options: dict[str, str], name: str, known: dict[str, T], default: T) -> T:
+    value = options.pop(name, None)
+    if value is None:
+        return default
+    if value.lower() not in known:
+        raise SrtUrlError(f"{name}={value[:20]} is not known", f"it is one of {', '.join(known)}")
+    return known[value.lower()]
+
+
+def _packets(options: dict[str, str], name: str, most: int) -> int | None:
+    """None and 0: the default."""
+    value = options.pop(name, "0")
+    if not value.isascii() or not value.isdigit() or int(value) > most:
+        raise SrtUrlError(f"{name}={value[:20]} is no number of packets up to {most}", f"leave {name}= out")
+    return int(value) or None
+
+
+def _milliseconds(options: dict[str, str], names: tuple[str, ...], most: int) -> int | None:
     """The largest of the options of one meaning."""
     values = []
     for name in names:
@@ -123,7 +204,9 @@ def _check_option(key: str, value: str) -> None:
     if key in _LATER:
         raise SrtUrlError(f"{key}= asks for {_LATER[key]}, which is not spoken yet", "leave it out")
     if key not in _FIXED:
-        raise SrtUrlError(f"{key}= is not known", "use streamid, latency, connect_timeout")
+        raise SrtUrlError(
+            f"{key}= is not known", "use streamid, latency, connect_timeout, passphrase, pbkeylen"
+        )
     if value.lower() not in _FIXED[key]:
         raise SrtUrlError(f"{key}={value[:20]} is not offered", f"leave it out; it is {_FIXED[key][0]}")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flux.config.load import load_config
 from flux.config.schema import Config
 from flux.errors import FluxError
+from flux.srt.encryption import require_library
 from flux.supervisor.timers import Timer
 from flux.worker.channel import Channel, ChannelClosed, Message
 
@@ -42,7 +43,8 @@ class ConfigReader:
         """In the process of its own."""
         try:
             config = load_config(self._supervisor.config_path, self._supervisor.overrides)
-            channel.send(Message(method="config", result=config.model_dump_json()))
+            require_library(config.srt)
+            channel.send(Message(method="config", result=config.between_processes()))
         except FluxError as error:
             channel.send(Message(method="config", error=str(error)))
 

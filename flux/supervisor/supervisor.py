@@ -549,7 +549,7 @@ class Supervisor:
         settings = self.config.log
         logging.configure(settings.level, settings.format, settings.file)
         self.control.max_clients = self.config.control.max_clients
-        text = self.config.model_dump_json()
+        text = self.config.between_processes()
         for child in self.children:
             child.tell("reload", config=text)
         self.counters.add("flux_supervisor_reloads_total")

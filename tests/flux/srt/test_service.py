@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flux.config.schema import Config
 from flux.errors import FluxError
 from flux.srt.client import SrtRefusedError, play, publish_file
 from tests.flux.srt.peers import CLIP, PAYLOAD, LiveTransmit, Worker, bound_socket, eventually, numbered
@@ -189,6 +190,148 @@ def test_a_stream_that_is_freed_ends_its_players() -> None:
             worker.arena.retire(0)
             await player
             await eventually(lambda: len(worker.sessions) == 0)
+
+    run(test)
+
+
+SECRETS: dict[str, Any] = {
+    "passphrase": "for-all-the-others",
+    "passphrases": {"live/*": "for-the-live-ones", "open/*": ""},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "passphrase", "cipher"),
+    [
+        ("live/cam1", "for-the-live-ones", "aes-192-ctr"),
+        ("other", "for-all-the-others", "aes-192-ctr"),
+        ("open/cam1", "", ""),
+    ],
+)
+def test_each_stream_has_its_passphrase(name: str, passphrase: str, cipher: str) -> None:
+    async def test() -> None:
+        async with Worker(srt={**SECRETS, "pbkeylen": 24}) as worker:
+            secret = f"&passphrase={passphrase}" if passphrase else ""
+            publish, read = worker.url(f"publish:{name}") + secret, worker.url(f"read:{name}") + secret
+            publisher = asyncio.create_task(in_thread(publish_file, CLIP, publish, duration_s=2.5, loop=True))
+            await eventually(lambda: len(worker.sessions) == 1)
+            out = io.BytesIO()
+            await in_thread(play, read, out, duration_s=1.5)
+            assert all(session["cipher"] == cipher for session in worker.described())
+            await publisher
+            data = out.getvalue()
+            assert len(data) > 50_000
+            assert set(data[::188]) == {0x47}
+            (stream,) = worker.arena.streams()
+            assert stream["ts_errors"] == 0
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("stream_id", "passphrase", "code"),
+    [
+        ("publish:live/cam1", "", 1011),
+        ("publish:live/cam1", "for-all-the-others", 1010),
+        ("read:live/cam1", "for-all-the-others", 1010),
+        ("read:other", "", 1011),
+        ("read:open/cam1", "for-all-the-others", 1011),
+    ],
+)
+def test_wrong_secrets_are_refused_before_anything_else(stream_id: str, passphrase: str, code: int) -> None:
+    async def test() -> None:
+        async with Worker(srt=SECRETS) as worker:
+            url = worker.url(stream_id) + (f"&passphrase={passphrase}" if passphrase else "")
+            what = (publish_file, CLIP, url) if stream_id.startswith("publish") else (play, url, io.BytesIO())
+            with pytest.raises(SrtRefusedError) as caught:
+                await in_thread(*what)
+            assert caught.value.code == code
+            assert "passphrase" in caught.value.cure
+            assert not passphrase or passphrase not in str(caught.value)
+            assert worker.arena.streams() == []
+
+    run(test)
+
+
+def test_keys_change_while_a_stream_is_published_and_played() -> None:
+    async def test() -> None:
+        secret = "&passphrase=for-the-live-ones&kmrefreshrate=40&cryptomode=gcm"
+        settings = {**SECRETS, "km_refresh_rate_pkts": 40, "km_preannounce_pkts": 10}
+        async with Worker(srt=settings) as worker:
+            publish, read = worker.url("publish:live/cam1") + secret, worker.url("read:live/cam1") + secret
+            publisher = asyncio.create_task(in_thread(publish_file, CLIP, publish, duration_s=3.0, loop=True))
+            await eventually(lambda: len(worker.sessions) == 1)
+            out = io.BytesIO()
+            figures = await in_thread(play, read, out, duration_s=2.0)
+            assert figures["cipher"] == "aes-128-gcm"
+            assert figures["peer_key_refreshes"] >= 2
+            assert figures["undecrypted_pkts"] == 0
+            sent = await publisher
+            assert sent["key_refreshes"] >= 2
+            assert set(out.getvalue()[::188]) == {0x47}
+            (stream,) = worker.arena.streams()
+            assert stream["ts_errors"] == 0
+
+    run(test)
+
+
+def test_a_new_passphrase_is_for_those_who_come() -> None:
+    async def test() -> None:
+        async with Worker(srt={"passphrase": "the first secret"}) as worker:
+            url = worker.url("publish:live/cam1") + "&passphrase="
+            first = asyncio.create_task(
+                in_thread(publish_file, CLIP, url + "the first secret", duration_s=2.0, loop=True)
+            )
+            await eventually(lambda: len(worker.sessions) == 1)
+            worker.service.reconfigure(Config.model_validate({"srt": {"passphrase": "the other secret"}}))
+            read = worker.url("read:live/cam1") + "&passphrase="
+            with pytest.raises(SrtRefusedError, match="1010"):
+                await in_thread(play, read + "the first secret", io.BytesIO())
+            out = io.BytesIO()
+            await in_thread(play, read + "the other secret", out, duration_s=1.0)
+            assert out.getvalue()
+            await first
+
+    run(test)
+
+
+def test_secrets_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    async def test() -> None:
+        async with Worker(srt=SECRETS) as worker:
+            url = worker.url("publish:live/cam1") + "&passphrase="
+            with pytest.raises(SrtRefusedError):
+                await in_thread(publish_file, CLIP, url + "for-all-the-others")
+            await in_thread(publish_file, CLIP, url + "for-the-live-ones", duration_s=0.3)
+            assert "for-the-live-ones" not in repr(worker.config)
+
+    run(test)
+    said = "".join(capsys.readouterr())
+    assert "srt_refused" in said
+    assert "publisher_started" in said
+    assert not any(secret in said for secret in ("for-all-the-others", "for-the-live-ones"))
+
+
+@pytest.mark.interop
+def test_libsrt_publishes_and_plays_encrypted() -> None:
+    data = CLIP.read_bytes()[: 400 * PAYLOAD]
+    last = data[-PAYLOAD:]
+
+    async def test() -> None:
+        async with Worker(srt=SECRETS) as worker:
+            secret = "&passphrase=for-the-live-ones&pbkeylen=32"
+            with (
+                LiveTransmit(worker.url("read:live/cam1") + secret, "file://con") as player,
+                LiveTransmit("file://con", worker.url("publish:live/cam1") + secret) as publisher,
+            ):
+                player.take()
+                await eventually(lambda: len(worker.sessions) == 2)
+                publisher.feed(data + numbered(7 * 100))
+                await eventually(lambda: last in player.taken)
+                assert all(session["cipher"] == "aes-256-ctr" for session in worker.described())
+                await in_thread(publisher.end)
+                taken = player.taken[2 * 188 : player.taken.index(last) + PAYLOAD]
+                assert data.endswith(taken)
+                assert len(taken) > len(data) - 1000
 
     run(test)
 
