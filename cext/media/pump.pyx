@@ -8,6 +8,8 @@ cdef void run_nothing(void* ctx, int64_t now_us) noexcept nogil:
 
 
 cdef class Pump:
+    """Base of all muxers; on its own it does nothing."""
+
     def __cinit__(self, *args, **kwargs):
         self.view.ctx = NULL
         self.view.run = run_nothing

@@ -437,6 +437,7 @@ cdef class Crypto:
 
     @property
     def facts(self):
+        """Key length, mode and state, without keys: a dict."""
         return crypto_facts(self.view)
 
     def seal(self, bytes header not None, bytes payload not None):

@@ -326,6 +326,7 @@ cdef class SrtDriver:
 
     @property
     def poll_interval_us(self):
+        """How often the socket is read under load (µs); 0: at each datagram."""
         return self.core.poll_interval_us
 
     @poll_interval_us.setter

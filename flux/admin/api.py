@@ -32,6 +32,7 @@ class Api:
         self._arena = arena
 
     def routes(self) -> list[BaseRoute]:
+        """All addresses of the API, versioned and plain."""
         versioned = [
             Route("/status", self.status),
             Route("/stats", self.stats),
@@ -49,17 +50,21 @@ class Api:
         ]
 
     async def status(self, request: Request) -> Response:
+        """GET /api/v1/status: the control socket's `status`."""
         status = await self._control.read("status")
         publish = publish_link(K_DEMO_NAME, _host(request), status["listeners"])
         return JSONResponse({"version": __version__, **status, "publish": {"srt": publish}})
 
     async def stats(self, request: Request) -> Response:
+        """GET /api/v1/stats: all counters, summed and by process."""
         return JSONResponse(await self._control.read("stats"))
 
     async def streams(self, request: Request) -> Response:
+        """GET /api/v1/streams: every stream, with the addresses that play it."""
         return JSONResponse({"streams": await self._streams(request)})
 
     async def stream(self, request: Request) -> Response:
+        """GET /api/v1/streams/NAME: one stream; 404 when nobody has that name."""
         name = request.path_params["name"]
         for view in await self._streams(request):
             if view["name"] == name:
@@ -76,6 +81,7 @@ class Api:
         ]
 
     async def sessions(self, request: Request) -> Response:
+        """GET /api/v1/sessions: publishers and players, a page of them, of one `stream` if asked."""
         offset = _number(request, "offset", 0, 1 << 31)
         limit = _number(request, "limit", K_PAGE, K_MAX_PAGE)
         stream = request.query_params.get("stream")
@@ -84,6 +90,7 @@ class Api:
         return JSONResponse({"sessions": found[offset : offset + limit], "total": len(found)})
 
     async def kick(self, request: Request) -> Response:
+        """DELETE /api/v1/sessions/ID: ends a session; 404 when there is none."""
         session = request.path_params["id"]
         try:
             answer = await self._control.call("kick", session=session)
@@ -98,9 +105,11 @@ class Api:
         return JSONResponse(answer)
 
     async def openapi(self, request: Request) -> Response:
+        """GET /api/v1/openapi.json: this API's description."""
         return JSONResponse(document())
 
     async def metrics(self, request: Request) -> Response:
+        """GET /metrics: counters and streams in Prometheus' text format."""
         try:
             sampled = (await self._control.read("streams"))["streams"]
         except ControlError:
@@ -109,9 +118,11 @@ class Api:
         return Response(await anyio.to_thread.run_sync(exposition, collector), media_type=CONTENT_TYPE)
 
     async def healthz(self, request: Request) -> Response:
+        """GET /healthz: 200 while this process answers."""
         return PlainTextResponse("ok\n")
 
     async def readyz(self, request: Request) -> Response:
+        """GET /readyz: 200 while all workers take sessions, else 503."""
         try:
             why = unready(await self._control.read("status"))
         except ControlError as error:

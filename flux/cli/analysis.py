@@ -37,6 +37,7 @@ class Clock:
     last: int = 0
 
     def add(self, dts: int) -> None:
+        """Counts a frame at `dts`."""
         if self.count == 0:
             self.first = self.last = dts
         self.last = max(self.last, dts)

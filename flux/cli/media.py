@@ -73,6 +73,7 @@ def _hide_arguments() -> None:
 
 
 def publish(args: argparse.Namespace) -> int:
+    """`flux publish`: a file to an srt:// URL at the pace at which it plays."""
     _hide_arguments()
     _scheme(args.url, "srt")
     path = Path(args.file)
@@ -89,6 +90,7 @@ def publish(args: argparse.Namespace) -> int:
 
 
 def play(args: argparse.Namespace) -> int:
+    """`flux play`: a stream's bytes to a file or to standard output."""
     _hide_arguments()
     _scheme(args.url, "srt", *K_HTTP)
     with _output(args.output) as out:
@@ -137,6 +139,7 @@ def _take(url: str, out: _Limited, duration: float | None) -> None:
 
 
 def probe(args: argparse.Namespace) -> int:
+    """`flux probe`: what tracks a file or stream has."""
     from flux.cli.analysis import Analysis
 
     _hide_arguments()

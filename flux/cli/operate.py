@@ -17,6 +17,7 @@ def _call(args: argparse.Namespace, method: str, **params: Any) -> dict[str, Any
 
 
 def status(args: argparse.Namespace) -> int:
+    """`flux status`: processes, listeners and memory."""
     answer = _call(args, "status")
     if args.json:
         print(as_json(answer))
@@ -48,6 +49,7 @@ def status(args: argparse.Namespace) -> int:
 
 
 def streams(args: argparse.Namespace) -> int:
+    """`flux streams`: a line a stream."""
     found = sorted(_call(args, "streams")["streams"], key=lambda stream: str(stream["name"]))
     if args.json:
         print(as_json({"streams": found}))
@@ -82,6 +84,7 @@ def _stream_row(stream: dict[str, Any]) -> tuple[str, ...]:
 
 
 def sessions(args: argparse.Namespace) -> int:
+    """`flux sessions`: a line a publisher or player."""
     answer = _call(args, "sessions", **({"stream": args.stream} if args.stream else {}))
     found = answer["sessions"]
     if args.json:
@@ -112,6 +115,7 @@ def sessions(args: argparse.Namespace) -> int:
 
 
 def stats(args: argparse.Namespace) -> int:
+    """`flux stats`: all counters that are not 0."""
     answer = _call(args, "stats")
     if args.json:
         print(as_json(answer))
@@ -130,12 +134,14 @@ def stats(args: argparse.Namespace) -> int:
 
 
 def kick(args: argparse.Namespace) -> int:
+    """`flux kick ID`: ends a session."""
     answer = _call(args, "kick", session=args.id)
     print(as_json(answer) if args.json else f"{args.id} was told to end")
     return 0
 
 
 def reload(args: argparse.Namespace) -> int:
+    """`flux reload`: the configuration is read again; tells what changed and what needs a restart."""
     answer = _call(args, "reload")
     if args.json:
         print(as_json(answer))
@@ -147,18 +153,21 @@ def reload(args: argparse.Namespace) -> int:
 
 
 def drain(args: argparse.Namespace) -> int:
+    """`flux drain`: nothing new is taken; Flux ends when its sessions have."""
     answer = _call(args, "drain")
     print(as_json(answer) if args.json else "draining: nothing new is taken; it stops when all have gone")
     return 0
 
 
 def stop(args: argparse.Namespace) -> int:
+    """`flux stop`: Flux ends now."""
     answer = _call(args, "stop")
     print(as_json(answer) if args.json else "stopping")
     return 0
 
 
 def version(args: argparse.Namespace) -> int:
+    """`flux version`: this program's, and that of the server that runs."""
     try:
         server = _call(args, "version")
     except ControlError:

@@ -12,6 +12,7 @@ from flux.srt.encryption import require_library
 
 
 def serve(args: argparse.Namespace) -> int:
+    """`flux serve`: runs Flux in the foreground; gives its exit code."""
     overrides = [*args.overrides, "demo.enabled=true"] if args.demo else args.overrides
     config = load_config(args.config, overrides)
     require_library(config.srt)
@@ -21,6 +22,7 @@ def serve(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
+    """`flux check`: reads a configuration and tells what it would set."""
     config = load_config(args.config, args.overrides)
     require_library(config.srt)
     settings = flatten(config)

@@ -23,6 +23,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable
 
 
 def as_json(value: Any) -> str:
+    """As --json prints it."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 

@@ -41,18 +41,22 @@ class HttpError(FluxError):
 
 
 def bad_request(what: str, cure: str = "send a request as RFC 9112 describes it") -> HttpError:
+    """400: not HTTP as we understand it; the connection is closed."""
     return HttpError(400, "bad_request", what, cure, close=True)
 
 
 def not_found(what: str, cure: str) -> HttpError:
+    """404: no such address."""
     return HttpError(404, "not_found", what, cure)
 
 
 def stream_not_found(name: str, hint: str) -> HttpError:
+    """404: nobody publishes under that name."""
     return HttpError(404, "stream_not_found", f"nobody publishes {name}", hint)
 
 
 def method_not_allowed(method: str) -> HttpError:
+    """405, with what is allowed."""
     return HttpError(
         405,
         "method_not_allowed",
@@ -63,6 +67,7 @@ def method_not_allowed(method: str) -> HttpError:
 
 
 def request_timeout(timeout_ms: int) -> HttpError:
+    """408: the head did not arrive in time; the connection is closed."""
     return HttpError(
         408,
         "request_timeout",
@@ -73,6 +78,7 @@ def request_timeout(timeout_ms: int) -> HttpError:
 
 
 def body_too_large(limit_bytes: int) -> HttpError:
+    """413: the connection is closed, the body unread."""
     return HttpError(
         413,
         "body_too_large",
@@ -83,6 +89,7 @@ def body_too_large(limit_bytes: int) -> HttpError:
 
 
 def range_not_satisfiable(total_bytes: int) -> HttpError:
+    """416, with how many bytes there are (RFC 9110, 15.5.17)."""
     return HttpError(
         416,
         "range_not_satisfiable",
@@ -93,6 +100,7 @@ def range_not_satisfiable(total_bytes: int) -> HttpError:
 
 
 def head_too_large(limit_bytes: int) -> HttpError:
+    """431: the connection is closed."""
     return HttpError(
         431,
         "head_too_large",
@@ -103,4 +111,5 @@ def head_too_large(limit_bytes: int) -> HttpError:
 
 
 def unavailable(code: str, what: str, cure: str, retry_after_s: int = 1, close: bool = False) -> HttpError:
+    """503, with Retry-After: a bound is reached, or media are not there yet."""
     return HttpError(503, code, what, cure, (("Retry-After", str(retry_after_s)),), close)

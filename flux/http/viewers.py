@@ -34,6 +34,7 @@ class Viewer:
         self.kicked = False
 
     def figures(self) -> dict[str, Any]:
+        """What a session shows: bytes of media sent."""
         return {"bytes": self.sent_bytes}
 
 

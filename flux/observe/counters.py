@@ -26,4 +26,5 @@ class Counters:
         self.values[_NUMBERS[name]] = value
 
     def get(self, name: str) -> int:
+        """The counter's value now."""
         return int(self.values[_NUMBERS[name]])

@@ -1,0 +1,1 @@
+"""SRT: stream ids, who may publish and play, clients, relays."""

@@ -55,9 +55,11 @@ class Child:
 
     @property
     def is_worker(self) -> bool:
+        """Whether it is a worker's place, not the admin's."""
         return self.name.startswith("worker")
 
     def has_begun(self, process: Any, channel: Channel) -> None:
+        """A process was forked for this place."""
         self.process, self.channel, self.pid = process, channel, process.pid
         self.state = STARTING
         self.starts += 1
@@ -65,6 +67,7 @@ class Child:
         self.last_words = ""
 
     def is_ready(self) -> None:
+        """The process says that it serves."""
         if self.state == STARTING:
             self.state = RUNNING
         self.was_ready = True

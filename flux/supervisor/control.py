@@ -99,16 +99,20 @@ class ControlServer:
         self._selector.register(client.sock, events, client.ready)
 
     def modify(self, client: _Client, events: int) -> None:
+        """Waits for other events of a client's socket."""
         self._selector.modify(client.sock, events, client.ready)
 
     def forget(self, client: _Client) -> None:
+        """A client is gone."""
         self._clients.discard(client)
         self._selector.unregister(client.sock)
 
     def count(self, name: str) -> None:
+        """Counts; the name is the metric's."""
         self._counters.add(name)
 
     def call(self, method: str, params: dict[str, Any], reply: Reply) -> None:
+        """Has a method done; reply() gets its result or error."""
         self._dispatch(method, params, reply)
 
 

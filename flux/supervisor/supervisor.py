@@ -283,7 +283,8 @@ class Supervisor:
         def run(channel: Channel) -> None:
             if self.config.pin_workers:
                 os.sched_setaffinity(0, {self.cpus[number % len(self.cpus)]})
-            worker.run(self.arena, self.config, sockets, channel)
+            workers = sum(child.is_worker for child in self.children)
+            worker.run(self.arena, self.config, sockets, channel, workers)
 
         return run
 
@@ -501,6 +502,7 @@ class Supervisor:
         self.timers.after(self.config.supervisor.stop_timeout_ms / 1000, self.kill_children)
 
     def kill_children(self) -> None:
+        """SIGKILL to all that are left."""
         for child in self.children:
             if child.process is not None:
                 log.warning("process_killed", name=child.name, child=child.pid)
