@@ -40,6 +40,7 @@ class Api:
             Route("/streams/{name:path}", self.stream),
             Route("/sessions", self.sessions),
             Route("/sessions/{id}", self.kick, methods=["DELETE"]),
+            Route("/relays", self.relays),
             Route("/openapi.json", self.openapi),
         ]
         return [
@@ -103,6 +104,9 @@ class Api:
             ) from None
         self._control.forget()
         return JSONResponse(answer)
+
+    async def relays(self, request: Request) -> Response:
+        return JSONResponse({"relays": (await self._control.read("relays"))["relays"]})
 
     async def openapi(self, request: Request) -> Response:
         """GET /api/v1/openapi.json: this API's description."""

@@ -115,6 +115,26 @@ _SCHEMAS: dict[str, Schema] = {
         "role",
         "peer",
     ),
+    "Relay": _object(
+        {
+            "name": _STRING,
+            "direction": {"enum": ["pull", "push"]},
+            "start": {"enum": ["always", "on_demand"]},
+            "stream": _described(_STRING, "the stream's name here"),
+            "url": _described(_STRING, "the other server, without what is secret"),
+            "state": {"enum": ["waiting", "connecting", "connected", "backing_off"]},
+            "since": _described(_TIME, "of the state"),
+            "attempts": _described(_INTEGER, "to connect, since it was begun"),
+            "last_error": _described(_STRING, "what went wrong last, and what to do"),
+            "worker": _INTEGER,
+            "figures": _described({"type": "object"}, "of the connection, as a session has them"),
+        },
+        "name",
+        "direction",
+        "stream",
+        "url",
+        "state",
+    ),
     "Process": _object(
         {
             "name": _STRING,
@@ -228,6 +248,10 @@ def document() -> dict[str, Any]:
                 _query("limit", _INTEGER, "give at most so many"),
             ),
             "/api/v1/sessions/{id}": {"delete": kick},
+            "/api/v1/relays": _get(
+                "Streams taken from other servers and given to them",
+                _object({"relays": _list(_ref("Relay"))}, "relays"),
+            ),
             "/api/v1/openapi.json": _get("This description", {"type": "object"}),
             "/metrics": _text("Metrics in Prometheus' text format"),
             "/healthz": _text("The admin process answers"),

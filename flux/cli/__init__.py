@@ -135,6 +135,7 @@ def _add_operation(commands: _Commands) -> None:
     commands.control("streams", "flux.cli.operate:streams", "list the streams")
     sessions = commands.control("sessions", "flux.cli.operate:sessions", "list publishers and players")
     sessions.add_argument("--stream", metavar="NAME", help="only those of this stream")
+    commands.control("relays", "flux.cli.operate:relays", "list the relays from and to other servers")
     stats = commands.control("stats", "flux.cli.operate:stats", "print the counters that are not zero")
     stats.add_argument("--all", action="store_true", help="and those that are zero")
     kick = commands.control("kick", "flux.cli.operate:kick", "end a session")

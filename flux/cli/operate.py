@@ -114,6 +114,40 @@ def sessions(args: argparse.Namespace) -> int:
     return 0
 
 
+def relays(args: argparse.Namespace) -> int:
+    """`flux relays`: a line for each relay, and one for what went wrong with it last."""
+    found = _call(args, "relays")["relays"]
+    if args.json:
+        print(as_json({"relays": found}))
+        return 0
+    print(
+        table(
+            ("NAME", "DIRECTION", "STREAM", "STATE", "FOR", "ATTEMPTS", "BYTES", "RTT", "URL"),
+            [
+                (
+                    relay["name"],
+                    relay["direction"],
+                    relay["stream"],
+                    relay["state"],
+                    tables.since(relay["since"]),
+                    str(relay["attempts"]),
+                    tables.size(relay["figures"]["bytes"]) if relay["figures"] else "-",
+                    f"{relay['figures']['rtt_ms']:.1f} ms" if relay["figures"] else "-",
+                    relay["url"],
+                )
+                for relay in found
+            ],
+            right=("ATTEMPTS", "BYTES", "RTT"),
+        )
+        if found
+        else "no relays; the setting `relays` has them"
+    )
+    for relay in found:
+        if relay["last_error"]:
+            print(f"{relay['name']}: {relay['last_error']}")
+    return 0
+
+
 def stats(args: argparse.Namespace) -> int:
     """`flux stats`: all counters that are not 0."""
     answer = _call(args, "stats")

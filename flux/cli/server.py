@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from flux.cli.tables import as_json
 from flux.config.load import flatten, load_config
+from flux.config.schema import RelaySettings
+from flux.config.secrets import shown_url
 from flux.srt.encryption import require_library
+from flux.srt.relay_url import check_relays
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -16,6 +19,7 @@ def serve(args: argparse.Namespace) -> int:
     overrides = [*args.overrides, "demo.enabled=true"] if args.demo else args.overrides
     config = load_config(args.config, overrides)
     require_library(config.srt)
+    check_relays(config)
     from flux.supervisor import serve as run
 
     return run(config, args.config, overrides)
@@ -25,6 +29,7 @@ def check(args: argparse.Namespace) -> int:
     """`flux check`: reads a configuration and tells what it would set."""
     config = load_config(args.config, args.overrides)
     require_library(config.srt)
+    check_relays(config)
     settings = flatten(config)
     if args.json:
         print(as_json({key: _without_secrets(value) for key, value in settings.items()}))
@@ -41,6 +46,10 @@ def _without_secrets(value: object) -> object:
     """Asterisks in the place of secrets."""
     if isinstance(value, dict):
         return {key: _without_secrets(part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return [_without_secrets(part) for part in value]
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     return str(value) if isinstance(value, SecretStr) else value
 
 
@@ -54,5 +63,7 @@ def _shown(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_shown(part)}" for key, part in value.items()) or "(none)"
     if isinstance(value, tuple):
-        return ", ".join(str(part) for part in value) or "(none)"
+        return ", ".join(_shown(part) for part in value) or "(none)"
+    if isinstance(value, RelaySettings):
+        return f"{value.name} ({value.direction} {value.stream}, {shown_url(value.url)})"
     return str(value) or '""'

@@ -44,8 +44,21 @@ def _setting(path: str, name: str, field: FieldInfo, indent: str) -> list[str]:
     notes = "; ".join(_notes(path, field))
     text = field.description or f"The {name} of it."
     comment = f"{indent}# {text}" + (f" [{notes}]" if notes else "")
-    lines = [comment, f"{indent}{name}: {_value(field.get_default())}"]
+    lines = [comment, *_items(field), f"{indent}{name}: {_value(field.get_default())}"]
     return lines if indent else [*lines, ""]
+
+
+def _items(field: FieldInfo) -> list[str]:
+    """Of a list of sections, a comment for each of their settings."""
+    kinds = get_args(field.annotation)
+    if not kinds or not isinstance(kinds[0], type) or not issubclass(kinds[0], BaseModel):
+        return []
+    lines = []
+    for name, item in kinds[0].model_fields.items():
+        default = "" if item.is_required() else f" {_value(item.get_default())}"
+        notes = "; ".join(_notes("", item))
+        lines.append(f"#   {name}:{default}  # {item.description}" + (f" [{notes}]" if notes else ""))
+    return lines
 
 
 def _notes(path: str, field: FieldInfo) -> list[str]:

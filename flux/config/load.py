@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast, get_origin
+from typing import Any, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
@@ -19,7 +19,7 @@ from flux.errors import ConfigError
 
 K_MAX_FILE_BYTES = 1 << 20
 K_NEAR = 0.6  # how much alike two keys must be for one to be proposed for the other
-_SECRETS = ("srt.passphrase", "srt.passphrases")
+_SECRETS = ("srt.passphrase", "srt.passphrases", "relays")
 
 
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
@@ -183,9 +183,14 @@ def _validate(values: dict[str, Any], where: Callable[[str], str]) -> Config:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         parts = [part for part in first["loc"] if isinstance(part, str)]
-        key = ".".join(parts)
-        field = keys().get(key)
-        cure = _help(field) if field is not None else "mend it there"
+        key = _path(first["loc"])
+        field = keys().get(".".join(parts))
+        if field is not None:
+            cure = _help(field)
+        elif (items := _items(keys().get(parts[0]))) is not None and len(parts) > 1:
+            cure = _item_help(items, parts[1])
+        else:
+            cure = "mend it there"
         raise ConfigError(f"{where(key)}: {_message(error)}{_instead(key, first['input'])}", cure) from None
 
 
@@ -199,6 +204,13 @@ _MESSAGES = {
     "bool_parsing": "it must be true or false",
     "string_type": "it must be text",
     "tuple_type": "it must be a list",
+    "model_type": "it must be a section of settings",
+    "missing": "it is missing",
+    "extra_forbidden": "no such setting",
+    "string_too_short": "it must not be empty",
+    "string_too_long": "it must have at most {max_length} characters",
+    "string_pattern_mismatch": "it must be of A-Z a-z 0-9 . _ ~ -",
+    "too_long": "there can be at most {max_length}",
     "dict_type": "it must be a section of names and texts",
     "literal_error": "it must be {expected}",
 }
@@ -208,6 +220,28 @@ def _message(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     form = _MESSAGES.get(first["type"])
     return form.format(**first.get("ctx", {})) if form else first["msg"]
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """ "relays[0].url"; a number at the end is left out."""
+    path = ""
+    for part in location[:-1] if isinstance(location[-1], int) else location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path
+
+
+def _items(field: FieldInfo | None) -> type[BaseModel] | None:
+    """What a setting is a list of, if that has settings of its own."""
+    kinds = get_args(field.annotation) if field is not None else ()
+    return kinds[0] if kinds and isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel) else None
+
+
+def _item_help(items: type[BaseModel], name: str) -> str:
+    field = items.model_fields.get(name)
+    if field is None:
+        near = difflib.get_close_matches(name, items.model_fields, 1, K_NEAR)
+        return f"did you mean {near[0]}?" if near else "known are " + ", ".join(items.model_fields)
+    return (field.description or "").rstrip(".") if field.is_required() else _help(field)
 
 
 def _help(field: FieldInfo) -> str:

@@ -13,7 +13,10 @@ from pydantic import (
     SerializationInfo,
 )
 
+from flux.config.secrets import shown_url
+
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
+K_MAX_RELAYS = 1000
 K_BETWEEN_PROCESSES = {"secrets": True}
 
 
@@ -22,7 +25,12 @@ def _serialized(secret: SecretStr, info: SerializationInfo) -> str:
     return secret.get_secret_value() if info.context == K_BETWEEN_PROCESSES else str(secret)
 
 
+def _serialized_url(url: str, info: SerializationInfo) -> str:
+    return url if info.context == K_BETWEEN_PROCESSES else shown_url(url)
+
+
 Secret = Annotated[SecretStr, PlainSerializer(_serialized, when_used="json")]
+SecretUrl = Annotated[str, PlainSerializer(_serialized_url, when_used="json")]
 
 
 class Section(BaseModel):
@@ -217,6 +225,29 @@ class DemoSettings(Section):
     """The name it is published under."""
 
 
+class RelaySettings(Section):
+    """A stream that is taken from another server, or given to one."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._~-]+$")
+    """What the relay is called."""
+    url: SecretUrl = Field(max_length=2048, repr=False)
+    """The other server, as srt://host:port?streamid=…&latency=…&passphrase=…"""
+    stream: str
+    """The stream's name here, as live/cam1."""
+    direction: Literal["pull", "push"]
+    """pull takes it from there, push gives it there."""
+    start: Literal["always", "on_demand"] = "always"
+    """on_demand: a pull connects when the first player asks for the stream."""
+    on_demand_linger_ms: Milliseconds = 10_000
+    """Without viewers for so long, an on-demand pull disconnects."""
+    retry_min_ms: int = Field(500, ge=10, le=3_600_000)
+    """Bound of the random wait after a failure; it doubles with each one that follows."""
+    retry_max_ms: int = Field(30_000, ge=10, le=86_400_000)
+    """The bound grows up to this."""
+    stable_ms: Milliseconds = 10_000
+    """A connection that held for so long makes the next wait a short one again."""
+
+
 class Config(Section):
     """The whole configuration."""
 
@@ -236,6 +267,8 @@ class Config(Section):
     log: LogSettings = LogSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     demo: DemoSettings = DemoSettings()
+    relays: Annotated[tuple[RelaySettings, ...], Field(max_length=K_MAX_RELAYS)] = ()
+    """Streams that are taken from other servers, or given to them; each has these settings:"""
 
     def between_processes(self) -> str:
         """JSON with all secrets in it, for model_validate_json in another process of ours."""

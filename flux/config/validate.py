@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from flux.address import split_address
-from flux.config.schema import Config, SrtSettings
+from flux.config.schema import Config, RelaySettings, SrtSettings
 
 K_MAX_NAME_BYTES = 255  # of a stream's name (arena.pxd: K_MAX_NAME)
 K_MAX_SOCKET_PATH_BYTES = 107  # sun_path of unix(7), without its NUL
@@ -39,6 +39,7 @@ def problems(config: Config) -> Iterator[tuple[str, str, str]]:
             except ValueError as error:
                 yield key, str(error), 'write an address and a port, or "" for none'
     yield from _srt_problems(config.srt)
+    yield from _relay_problems(config.relays)
     if config.hls.max_segment_ms < config.hls.segment_ms:
         yield (
             "hls.max_segment_ms",
@@ -80,6 +81,38 @@ def _srt_problems(srt: SrtSettings) -> Iterator[tuple[str, str, str]]:
             f"{srt.km_preannounce_pkts} is half of srt.km_refresh_rate_pkts, or more",
             f"set it to {most} or less",
         )
+
+
+def _relay_problems(relays: tuple[RelaySettings, ...]) -> Iterator[tuple[str, str, str]]:
+    names: set[str] = set()
+    pulled: dict[str, str] = {}
+    for number, relay in enumerate(relays):
+        key = f"relays[{number}]"
+        if relay.name in names:
+            yield f"{key}.name", f'there is a relay "{relay.name}" already', "give each a name of its own"
+        names.add(relay.name)
+        if not is_stream_name(relay.stream):
+            yield f"{key}.stream", f'"{relay.stream}" is no stream name', 'write it as "live/cam1"'
+        if relay.direction == "pull":
+            if relay.stream in pulled:
+                yield (
+                    f"{key}.stream",
+                    f'the relay "{pulled[relay.stream]}" pulls {relay.stream} already',
+                    "a stream has one publisher; give this one another name",
+                )
+            pulled[relay.stream] = relay.name
+        elif relay.start == "on_demand":
+            yield (
+                f"{key}.start",
+                "a push is not started on demand",
+                "leave it out: a push waits for its stream, and ends with it",
+            )
+        if relay.retry_max_ms < relay.retry_min_ms:
+            yield (
+                f"{key}.retry_max_ms",
+                f"{relay.retry_max_ms} is less than retry_min_ms",
+                f"set it to {relay.retry_min_ms} or more",
+            )
 
 
 def is_stream_name(name: str) -> bool:

@@ -16,6 +16,7 @@ from flux.cext.udp.srt_driver import SrtDriver
 from flux.config.schema import Config
 from flux.errors import LimitError, StreamNotFoundError, StreamTakenError
 from flux.srt.encryption import passphrase_of, require_library
+from flux.srt.figures import player_figures, publisher_figures
 from flux.srt.rejection import (
     K_BAD_MODE,
     K_BAD_REQUEST,
@@ -313,30 +314,8 @@ class SrtService:
 
     def _figures(self, id: int) -> dict[str, Any]:
         """Of a session, as Session.figures: what arrived for a publisher, what was sent for a player."""
-        stats = self._endpoint.stats(id)
-        connection = self._connections.get(id)
-        if not stats:
-            return {}
-        if isinstance(connection, _Player):
-            return {
-                "bytes": stats["sent_bytes"],
-                "rtt_ms": stats["rtt_ms"],
-                "latency_ms": stats["send_latency_ms"],
-                "retransmitted_pkts": stats["sent_again_pkts"],
-                "dropped_pkts": stats["too_late_pkts"],
-                "lapped": stats["lapped"],
-                "cipher": stats["cipher"],
-            }
-        return {
-            "bytes": stats["received_bytes"],
-            "rtt_ms": stats["rtt_ms"],
-            "latency_ms": stats["receive_latency_ms"],
-            "lost_pkts": stats["received_lost_pkts"],
-            "retransmitted_pkts": stats["received_again_pkts"],
-            "dropped_pkts": stats["skipped_pkts"],
-            "undecrypted_pkts": stats["undecrypted_pkts"],
-            "cipher": stats["cipher"],
-        }
+        is_player = isinstance(self._connections.get(id), _Player)
+        return (player_figures if is_player else publisher_figures)(self._endpoint.stats(id))
 
     # Ends.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """number: the worker's place in the arena.
+    """number: the worker's place in the arena. workers: how many there are.
 
     reactor: flux.cext.reactor.Reactor. arena: flux.cext.arena.Arena.
     """
@@ -26,6 +26,7 @@ class WorkerContext:
     sessions: SessionTable
     streams: StreamRegistry
     config: Config
+    workers: int = 1
 
 
 class Service(Protocol):

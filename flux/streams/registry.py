@@ -90,6 +90,7 @@ class StreamRegistry:
         self._waiting: dict[str, _Waiting] = {}
         self._waiters = 0
         self._look_timer: asyncio.TimerHandle | None = None
+        self._offers: dict[str, Callable[[], None]] = {}
 
     def reconfigure(self, config: Config) -> None:
         """Waits and limits hold from now on, linger times for publishers that come."""
@@ -209,6 +210,8 @@ class StreamRegistry:
         waiting.players.add(player)
         self._waiters += 1
         self._look_again()
+        if name in self._offers:
+            self._offers[name]()
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 return await player
@@ -220,6 +223,19 @@ class StreamRegistry:
             waiting.players.discard(player)
             if not waiting.players and self._waiting.get(name) is waiting:
                 del self._waiting[name]
+
+    def offer(self, name: str, call: Callable[[], None]) -> None:
+        """From now on call() is called for each player of this worker that begins to wait for `name`."""
+        self._offers[name] = call
+
+    def withdraw(self, name: str, call: Callable[[], None]) -> None:
+        """Ends an offer; another one of that name stays."""
+        if self._offers.get(name) == call:
+            del self._offers[name]
+
+    def is_waited_for(self, name: str) -> bool:
+        """Whether a player of this worker waits for `name`."""
+        return name in self._waiting
 
     def _not_found(self, name: str) -> StreamNotFoundError:
         return StreamNotFoundError(

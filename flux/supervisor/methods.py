@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("flux.control")
 
+_RELAY_STATES = ("waiting", "backing_off", "connecting", "connected")
 _SESSION = re.compile(r"w(\d{1,2})-\d+")
 
 
@@ -51,6 +52,7 @@ class Methods:
             "status": (_Nothing, self._status),
             "streams": (_Nothing, self._streams),
             "sessions": (_Stream, self._sessions),
+            "relays": (_Nothing, self._relays),
             "kick": (_Kick, self._kick),
             "stats": (_Nothing, self._stats),
             "drain": (_Nothing, self._drain),
@@ -149,8 +151,31 @@ class Methods:
         )
 
     def _sessions(self, asked: _Stream, reply: Reply) -> None:
-        """Page by page from all workers at once; who does not answer is named in `missing`."""
-        sessions: list[dict[str, Any]] = []
+        def finish(sessions: list[dict[str, Any]], missing: list[str]) -> None:
+            sessions.sort(key=lambda session: session["since"])
+            reply({"sessions": sessions, **({"missing": missing} if missing else {})})
+
+        self._gather("sessions", {"stream": asked.stream}, finish)
+
+    def _relays(self, _: _Nothing, reply: Reply) -> None:
+        """Each once: an on-demand one is told of by the worker that has gone farthest with it."""
+
+        def finish(found: list[dict[str, Any]], missing: list[str]) -> None:
+            found.sort(key=lambda relay: _RELAY_STATES.index(relay["state"]))
+            best = {relay["name"]: relay for relay in found}
+            names = [relay.name for relay in self._supervisor.config.relays if relay.name in best]
+            reply({"relays": [best[name] for name in names], **({"missing": missing} if missing else {})})
+
+        self._gather("relays", {}, finish)
+
+    def _gather(
+        self,
+        method: str,
+        params: dict[str, Any],
+        finish: Callable[[list[dict[str, Any]], list[str]], None],
+    ) -> None:
+        """What `method` lists, page by page from all workers, and the names of who does not answer."""
+        found: list[dict[str, Any]] = []
         missing: list[str] = []
         workers = self._workers()
         left = len(workers)
@@ -161,22 +186,18 @@ class Methods:
                 if error:
                     missing.append(child.name)
                 else:
-                    sessions.extend(page["sessions"])
+                    found.extend(page[method])
                     if page["after"]:
                         turn(child, page["after"])
                         return
                 left -= 1
                 if left == 0:
-                    finish()
+                    finish(found, sorted(missing))
 
-            self._supervisor.ask(child, "sessions", {"after": after, "stream": asked.stream}, answer)
-
-        def finish() -> None:
-            sessions.sort(key=lambda session: session["since"])
-            reply({"sessions": sessions, **({"missing": sorted(missing)} if missing else {})})
+            self._supervisor.ask(child, method, {**params, "after": after}, answer)
 
         if not workers:
-            finish()
+            finish(found, missing)
         for child in workers:
             turn(child, 0)
 

@@ -9,6 +9,7 @@ from flux.config.load import load_config
 from flux.config.schema import Config
 from flux.errors import FluxError
 from flux.srt.encryption import require_library
+from flux.srt.relay_url import check_relays
 from flux.supervisor.timers import Timer
 from flux.worker.channel import Channel, ChannelClosed, Message
 
@@ -44,6 +45,7 @@ class ConfigReader:
         try:
             config = load_config(self._supervisor.config_path, self._supervisor.overrides)
             require_library(config.srt)
+            check_relays(config)
             channel.send(Message(method="config", result=config.between_processes()))
         except FluxError as error:
             channel.send(Message(method="config", error=str(error)))

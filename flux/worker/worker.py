@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 import uvloop
@@ -23,6 +23,9 @@ from flux.streams.context import Service, WorkerContext
 from flux.streams.registry import StreamRegistry
 from flux.streams.session import SessionTable
 from flux.worker.channel import Channel, ChannelClosed, Message
+
+if TYPE_CHECKING:
+    from flux.srt.relays import RelayService
 
 log = structlog.get_logger("flux.worker")
 
@@ -43,7 +46,7 @@ class Sockets(NamedTuple):
 
 def preload(config: Config) -> None:
     """Imports what workers will need. The supervisor does it before it forks, so that one is back at once."""
-    modules = []
+    modules = ["flux.srt.relays"]
     if config.http.listen:
         modules.append("flux.http.service")
     if config.srt.listen:
@@ -56,12 +59,12 @@ def preload(config: Config) -> None:
         importlib.import_module(module)
 
 
-def run(arena: Any, config: Config, sockets: Sockets, channel: Channel) -> None:
-    """Runs a worker in this process, which has joined the arena, until it is told to stop."""
+def run(arena: Any, config: Config, sockets: Sockets, channel: Channel, workers: int) -> None:
+    """Runs one of so many workers in this process, which has joined the arena, until it is told to stop."""
     gc.set_threshold(*K_GC_THRESHOLD)
     gc.enable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Worker(arena, config, sockets, channel).run())
+        runner.run(Worker(arena, config, sockets, channel, workers).run())
 
 
 def _log_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -73,21 +76,24 @@ def _log_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
 class Worker:
     """Made in the worker's process, on its loop."""
 
-    def __init__(self, arena: Any, config: Config, sockets: Sockets, channel: Channel) -> None:
+    def __init__(self, arena: Any, config: Config, sockets: Sockets, channel: Channel, workers: int) -> None:
         self._arena = arena
         self._config = config
         self._sockets = sockets
         self._channel = channel
+        self._workers = workers
         self._loop: asyncio.AbstractEventLoop
         self._number: int = arena.process
         self._counters = Counters(arena.my_counters)
         self._sessions = SessionTable(self._number, self._counters)
         self._services: list[Service] = []
         self._registry: StreamRegistry
+        self._relays: RelayService
         self._stopped = asyncio.Event()
         self._draining = False
         self._methods: dict[str, Callable[..., Any]] = {
             "sessions": self._list_sessions,
+            "relays": self._list_relays,
             "kick": self._kick,
             "reload": self._reload,
             "drain": self._drain,
@@ -111,6 +117,7 @@ class Worker:
             sessions=self._sessions,
             streams=self._registry,
             config=self._config,
+            workers=self._workers,
         )
         self._make_services(context)
         for service in self._services:
@@ -136,6 +143,10 @@ class Worker:
             from flux.demo.service import DemoService
 
             self._services.append(DemoService(context))
+        from flux.srt.relays import RelayService
+
+        self._relays = RelayService(context)
+        self._services.append(self._relays)
 
     def _beat(self) -> None:
         self._arena.heartbeat(time.monotonic_ns() // 1000)
@@ -192,6 +203,12 @@ class Worker:
     def _list_sessions(self, after: int = 0, stream: str = "") -> dict[str, Any]:
         sessions, following = self._sessions.page(after, K_PAGE_SESSIONS, stream)
         return {"sessions": sessions, "after": following}
+
+    def _list_relays(self, after: int = 0) -> dict[str, Any]:
+        relays = self._relays.describe()
+        page = relays[after : after + K_PAGE_SESSIONS]
+        following = after + len(page)
+        return {"relays": page, "after": following if following < len(relays) else 0}
 
     def _kick(self, session: str = "", stream: str = "") -> int:
         return int(self._sessions.kick(session)) if session else self._sessions.kick_stream(stream)
