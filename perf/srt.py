@@ -33,6 +33,11 @@ class Load:
     flows: int
     mbits: int
     speed: int = 1
+    passphrase: str = ""  # with AES-128
+
+    @property
+    def secret(self) -> tuple[str, ...]:
+        return ("--passphrase", self.passphrase) if self.passphrase else ()
 
     @property
     def wide(self) -> int:
@@ -51,9 +56,13 @@ INGEST = (
     Load("1 x 1,000 Mbit/s", 1, 200, 5),
     Load("50 x 2 Mbit/s", 50, 2),
 )
+K_PASSPHRASE = "a-passphrase-to-measure"
+ENCRYPTED_INGEST = Load("1 x 200 Mbit/s, AES-128", 1, 200, passphrase=K_PASSPHRASE)
 # How long libsrt's program gathers payloads before it sends: each as it is due, and as our worker does.
 PLAY_TICKS_US = (1000, 1000 * SrtSettings().play_interval_ms)
 PLAY = Load("2 Mbit/s to 50 players", 50, 2)
+ENCRYPTED_PLAY = Load("2 Mbit/s to 50 players, AES-128", 50, 2, passphrase=K_PASSPHRASE)
+K_ENCRYPTED_LIMIT = 1 / 3
 K_JOIN_S = 1.5  # what players get at once when they join is over by then
 
 
@@ -78,7 +87,7 @@ def _sender(load: Load, port: int, stream_id: str) -> Program:
     _, load_cpu = measuring_cpus()
     arguments = ("--connect", f"127.0.0.1:{port}", "--streamid", stream_id, "--clip", clip(load.mbits))
     more = ("--flows", load.flows, "--speed", load.speed, "--wide", load.wide)
-    return Program("srt_send", *arguments, *more, cpu=load_cpu)
+    return Program("srt_send", *arguments, *more, *load.secret, cpu=load_cpu)
 
 
 def _ingest_flux(server: FluxServer, load: Load, seconds: float) -> dict[str, float]:
@@ -93,7 +102,7 @@ def _ingest_flux(server: FluxServer, load: Load, seconds: float) -> dict[str, fl
 def _ingest_libsrt(load: Load, seconds: float) -> dict[str, float]:
     own_cpu, _ = measuring_cpus()
     arguments = ("--listen", "127.0.0.1:0", "--flows", load.flows, "--wide", load.wide)
-    with Program("srt_receive", *arguments, cpu=own_cpu) as receiver:
+    with Program("srt_receive", *arguments, *load.secret, cpu=own_cpu) as receiver:
         port = receiver.read()["port"]
         with _sender(load, port, "bench%d") as sender:
             sender.read()
@@ -117,12 +126,13 @@ def _play_flux(server: FluxServer, load: Load, seconds: float) -> dict[str, floa
     _, load_cpu = measuring_cpus()
     (worker,) = server.worker_pids()
     name = f"{K_STREAM}-{next(turns)}"
-    with _sender(Load("", 1, load.mbits), server.srt_port, f"publish:{name}") as sender:
+    source = Load("", 1, load.mbits, passphrase=load.passphrase)
+    with _sender(source, server.srt_port, f"publish:{name}") as sender:
         sender.read()
         server.wait_stream(name, tracks=2)
         address = f"127.0.0.1:{server.srt_port}"
         arguments = ("--connect", address, "--streamid", f"read:{name}", "--flows", load.flows)
-        with Program("srt_receive", *arguments, cpu=load_cpu) as players:
+        with Program("srt_receive", *arguments, *load.secret, cpu=load_cpu) as players:
             players.read()
             time.sleep(K_JOIN_S)
             return _window(worker, players, seconds)
@@ -131,9 +141,9 @@ def _play_flux(server: FluxServer, load: Load, seconds: float) -> dict[str, floa
 def _play_libsrt(load: Load, tick_us: int, seconds: float) -> dict[str, float]:
     own_cpu, load_cpu = measuring_cpus()
     arguments = ("--listen", "127.0.0.1:0", "--flows", load.flows, "--clip", clip(load.mbits))
-    with Program("srt_send", *arguments, "--tick-us", tick_us, cpu=own_cpu) as sender:
-        address = f"127.0.0.1:{sender.read()['port']}"
-        with Program("srt_receive", "--connect", address, "--flows", load.flows, cpu=load_cpu) as players:
+    with Program("srt_send", *arguments, "--tick-us", tick_us, *load.secret, cpu=own_cpu) as sender:
+        call = ("--connect", f"127.0.0.1:{sender.read()['port']}", "--flows", load.flows, *load.secret)
+        with Program("srt_receive", *call, cpu=load_cpu) as players:
             players.read()
             sender.read()
             time.sleep(K_JOIN_S)
@@ -181,6 +191,36 @@ def _in_turns(
     }
 
 
+def _ingest(server: FluxServer, load: Load, repeats: int, seconds: float) -> dict[str, Any]:
+    return _in_turns(
+        "ingest",
+        load,
+        repeats,
+        K_ENCRYPTED_LIMIT if load.passphrase else 0.5,
+        {
+            "flux": lambda: _ingest_flux(server, load, seconds),
+            "libsrt": lambda: _ingest_libsrt(load, seconds),
+            "raw": lambda: _ingest_raw(load, seconds, 0),
+            "gso": lambda: _ingest_raw(load, seconds, 1),
+        },
+    )
+
+
+def _play(server: FluxServer, load: Load, tick_us: int, repeats: int, seconds: float) -> dict[str, Any]:
+    limit = K_ENCRYPTED_LIMIT if load.passphrase else 0.25
+    return _in_turns(
+        f"play, libsrt sends each {tick_us // 1000} ms",
+        load,
+        repeats,
+        limit if tick_us == PLAY_TICKS_US[0] else None,
+        {
+            "flux": lambda: _play_flux(server, load, seconds),
+            "libsrt": lambda: _play_libsrt(load, tick_us, seconds),
+            "gso": lambda: _play_raw(load, seconds),
+        },
+    )
+
+
 def run(quick: bool) -> dict[str, Any]:
     own_cpu, _ = measuring_cpus()
     seconds, repeats = (1.0, 1) if quick else (4.0, 3)
@@ -195,34 +235,13 @@ def run(quick: bool) -> dict[str, Any]:
     with ExitStack() as stack:
         server = stack.enter_context(FluxServer(settings))
         for load in INGEST[1::2] if quick else INGEST:
-            rows.append(
-                _in_turns(
-                    "ingest",
-                    load,
-                    repeats,
-                    0.5,
-                    {
-                        "flux": lambda load=load: _ingest_flux(server, load, seconds),
-                        "libsrt": lambda load=load: _ingest_libsrt(load, seconds),
-                        "raw": lambda load=load: _ingest_raw(load, seconds, 0),
-                        "gso": lambda load=load: _ingest_raw(load, seconds, 1),
-                    },
-                )
-            )
+            rows.append(_ingest(server, load, repeats, seconds))
         for tick_us in PLAY_TICKS_US[:1] if quick else PLAY_TICKS_US:
-            rows.append(
-                _in_turns(
-                    f"play, libsrt sends each {tick_us // 1000} ms",
-                    PLAY,
-                    repeats,
-                    0.25 if tick_us == PLAY_TICKS_US[0] else None,
-                    {
-                        "flux": lambda: _play_flux(server, PLAY, seconds),
-                        "libsrt": lambda tick_us=tick_us: _play_libsrt(PLAY, tick_us, seconds),
-                        "gso": lambda: _play_raw(PLAY, seconds),
-                    },
-                )
-            )
+            rows.append(_play(server, PLAY, tick_us, repeats, seconds))
+    with ExitStack() as stack:
+        server = stack.enter_context(FluxServer({**settings, "srt.passphrase": K_PASSPHRASE}))
+        rows.append(_ingest(server, ENCRYPTED_INGEST, repeats, seconds))
+        rows.append(_play(server, ENCRYPTED_PLAY, PLAY_TICKS_US[0], repeats, seconds))
     notes = [
         f"{row['what']} {row['load']}: the load generator was near its limit"
         for row in rows

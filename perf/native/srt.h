@@ -21,12 +21,17 @@ static inline void set_int(SRTSOCKET s, SRT_SOCKOPT name, int value)
         die("SRT option %d: %s", (int)name, srt_getlasterror_str());
 }
 
-static inline SRTSOCKET make_socket(int latency_ms, int wide)
+static inline SRTSOCKET make_socket(int latency_ms, int wide, const char *passphrase)
 {
     SRTSOCKET s = srt_create_socket();
     int64_t unlimited = -1;
     set_int(s, SRTO_LATENCY, latency_ms);
     srt_setsockopt(s, 0, SRTO_MAXBW, &unlimited, sizeof unlimited);
+    if (*passphrase) {
+        set_int(s, SRTO_PBKEYLEN, 16);
+        if (srt_setsockopt(s, 0, SRTO_PASSPHRASE, passphrase, (int)strlen(passphrase)) < 0)
+            die("SRT passphrase: %s", srt_getlasterror_str());
+    }
     if (wide) { /* one fast flow: room for its latency's worth of packets and more */
         set_int(s, SRTO_FC, 65536);
         set_int(s, SRTO_SNDBUF, 65536 * 1456);
@@ -56,6 +61,7 @@ static inline void open_flows(int argc, char **argv, int count)
 {
     const char *target = option(argc, argv, "--connect", NULL), *local = option(argc, argv, "--listen", NULL);
     const char *stream_id = option(argc, argv, "--streamid", "");
+    const char *passphrase = option(argc, argv, "--passphrase", "");
     int latency_ms = (int)number(argc, argv, "--latency-ms", 120);
     int wide = (int)number(argc, argv, "--wide", 0);
     if (count > K_MAX_FLOWS)
@@ -65,7 +71,7 @@ static inline void open_flows(int argc, char **argv, int count)
     struct sockaddr_in a = address_of(target ? target : local);
     if (target) {
         for (int n = 0; n < count; n++) {
-            SRTSOCKET s = make_socket(latency_ms, wide);
+            SRTSOCKET s = make_socket(latency_ms, wide, passphrase);
             const char *mark = strstr(stream_id, "%d");
             char id[600];
             if (mark)
@@ -79,7 +85,7 @@ static inline void open_flows(int argc, char **argv, int count)
         }
         return;
     }
-    SRTSOCKET listener = make_socket(latency_ms, wide);
+    SRTSOCKET listener = make_socket(latency_ms, wide, passphrase);
     int length = sizeof a;
     if (srt_bind(listener, (struct sockaddr *)&a, sizeof a) < 0 || srt_listen(listener, count) < 0)
         die("SRT on %s: %s", local, srt_getlasterror_str());
