@@ -30,6 +30,8 @@ cdef bint endpoint_poll_transmit(endpoint* e, srt_transmit* out, int64_t now_us)
 cdef int64_t endpoint_next_timeout(endpoint* e) noexcept nogil
 cdef void endpoint_handle_timeout(endpoint* e, int64_t now_us) noexcept nogil
 cdef bint endpoint_has_events(endpoint* e) noexcept nogil
+# Whether losses, handshakes or a backlog are under way: the next turn should come soon.
+cdef bint endpoint_hurries(endpoint* e, int64_t now_us) noexcept nogil
 
 cdef class Endpoint:
     # Endpoint(worker=0, counters=None, *, latency_ms=120, ...); `handle` lives as long as this object.

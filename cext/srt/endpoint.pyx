@@ -43,6 +43,7 @@ from flux.cext.srt.crypto import MODES
 cdef enum:
     K_MOST_SLOTS = (1 << 17) - 1  # as many as a socket id can tell apart
     K_LIMBO_US = 1000000          # chunks that were acknowledged are given back after this at the latest
+    K_HURRY_US = 1000000          # one loss is seldom alone, nor is one newcomer
     K_PREDEFINED = 1000           # libsrt's rejection codes from here on are an application's
     K_MOST_PROTOCOL_CODE = 1099   # codes up to this are the protocol's own, as they go on the wire
 
@@ -89,6 +90,7 @@ cdef void endpoint_receive(endpoint* e, const void* addr, uint32_t addr_bytes,
         return
     id = be32(data + 12)
     if id == 0:
+        e.hurry_us = now_us
         if be32(data) & ~<uint32_t>0xFFFF == K_CONTROL | CTRL_HANDSHAKE << 16:
             listener_handshake(e, <const uint8_t*>addr, addr_bytes, data, length, now_us)
         else:
@@ -156,6 +158,8 @@ cdef void endpoint_handle_timeout(endpoint* e, int64_t now_us) noexcept nogil:
     while timers_next(&e.timers) <= now_us:
         protocol_timeout(<connection*>e.timers.entries[0].timer.owner, now_us)
     if e.sources != NULL and e.source_us <= now_us:
+        # What was delivered just now is in the rings before they are looked at.
+        endpoint_flush_sinks(e, now_us)
         # On a grid, so that ticks fall together with other grids of the worker.
         e.source_us = (now_us // interval + 1) * interval
         c = e.sources
@@ -168,6 +172,11 @@ cdef void endpoint_handle_timeout(endpoint* e, int64_t now_us) noexcept nogil:
 cdef bint endpoint_has_events(endpoint* e) noexcept nogil:
     """Whether next_event() has something."""
     return e.events_first != NULL
+
+
+cdef bint endpoint_hurries(endpoint* e, int64_t now_us) noexcept nogil:
+    """Whether losses, handshakes or a backlog are under way: the next turn should come soon."""
+    return now_us - e.hurry_us < K_HURRY_US and e.hurry_us != 0
 
 
 cdef uint32_t _pack_address(object address, uint8_t* out) except 0:
@@ -282,7 +291,7 @@ cdef class Endpoint:
                   uint32_t flow_window_pkts=25600, uint32_t receive_buffer_pkts=8192,
                   uint32_t send_buffer_pkts=8192, uint32_t max_connections=4096, uint32_t max_handshakes=1024,
                   uint32_t max_overhead_percent=25, int64_t source_interval_us=10000,
-                  int64_t delivery_interval_us=2000, int64_t ack_interval_us=K_SYN_US,
+                  int64_t delivery_interval_us=500, int64_t ack_interval_us=K_SYN_US,
                   uint64_t max_buffer_bytes=1 << 30, secret=None,
                   passphrase=None, uint32_t pbkeylen=0, str crypto_mode="auto", bint enforced_encryption=True,
                   uint64_t km_refresh_rate_pkts=K_REFRESH_PKTS, km_preannounce_pkts=None,

@@ -26,12 +26,14 @@ from flux.cext.srt.recv_buffer cimport (
 )
 from flux.cext.srt.rtt cimport K_ACK_WINDOW, rtt_sample, rtt_timeout_us, sent_ack
 from flux.cext.srt.state cimport (
-    SEND_ACK, SEND_LIGHT_ACK, SEND_NAK, connection, count, count_many, endpoint, timestamp_now,
+    SEND_ACK, SEND_LIGHT_ACK, SEND_NAK, connection, count, count_many, endpoint, hurry, timestamp_now,
 )
-from flux.cext.srt.tsbpd cimport tsbpd_drift, tsbpd_due_us, tsbpd_unwrap
+from flux.cext.srt.tsbpd cimport tsbpd_arrived, tsbpd_drift, tsbpd_due_us, tsbpd_unwrap
 
 cdef enum:
-    K_LIGHT_ACK_PKTS = 64
+    K_ACK_PKTS = 8                # in an interval of ACKs: a flow with fewer is slow
+    K_LIGHT_ACK_PKTS = 64         # at least
+    K_LIGHT_ACK_SHIFT = 4         # ... and a 16th of what may be under way: a sender far from its window needs none
     K_LEAST_NAK_INTERVAL_US = 20000
     K_MOST_AHEAD_US = 10000000    # a timestamp further in the future than this, beyond the latency, is not believed
     K_ACK_BYTES = 28              # the control information field of a full ACK
@@ -47,10 +49,21 @@ cdef int64_t _nak_interval_us(connection* c) noexcept nogil:
     return interval if interval > K_LEAST_NAK_INTERVAL_US else K_LEAST_NAK_INTERVAL_US
 
 
-cdef inline int64_t _on_grid(connection* c, int64_t at_us) noexcept nogil:
-    """The next tick of the delivery grid: what is due between two ticks, of all connections, is one wake-up."""
+cdef inline int64_t _delivery_us(connection* c, int64_t timestamp_us) noexcept nogil:
+    """When a packet is delivered: on a grid, so that the packets of a frame are one wake-up."""
     cdef int64_t grid = c.owner.settings.delivery_interval_us
-    return (at_us + grid - 1) // grid * grid
+    return (tsbpd_due_us(&c.clock, timestamp_us) + grid - 1) // grid * grid
+
+
+cdef inline int64_t _ack_due_us(connection* c) noexcept nogil:
+    """When the next full ACK may go: on a grid, so that the ACKs of all connections are one wake-up.
+
+    A slow flow, of which a few packets come in an interval, is acknowledged in each second one.
+    """
+    cdef int64_t interval = c.owner.settings.ack_interval_us
+    if c.pkts_since_ack < K_ACK_PKTS:
+        interval *= 2
+    return (c.ack_us // interval + 1) * interval
 
 
 cdef void receiver_data(connection* c, const uint8_t* packet, uint32_t length, int64_t now_us) noexcept nogil:
@@ -91,11 +104,13 @@ cdef void receiver_data(connection* c, const uint8_t* packet, uint32_t length, i
         c.stats.received_bytes += size
         if flags & K_DATA_RETRANSMITTED:
             c.stats.received_again_pkts += 1
+        else:
+            tsbpd_arrived(&c.clock, timestamp_us, now_us)
         if timestamp_us > c.clock.newest_us:
             c.clock.newest_us = timestamp_us
         rate_add(&c.rx_rate, size, 1, now_us)
         if c.rx.head == index:
-            connection_wake_at(c, _on_grid(c, tsbpd_due_us(&c.clock, timestamp_us)))
+            connection_wake_at(c, _delivery_us(c, timestamp_us))
     elif result == RECV_DUPLICATE:
         count(e, C_SRT_REFUSED_DUPLICATE)
         c.stats.duplicate_pkts += 1
@@ -154,6 +169,7 @@ cdef bint _miss_up_to(connection* c, int64_t index, int64_t now_us) noexcept nog
     c.stats.received_lost_pkts += missing
     c.nak_us = now_us
     c.pending |= SEND_NAK
+    hurry(c, now_us)
     connection_ready(c)
     return True
 
@@ -169,15 +185,16 @@ cdef void _give_up_to(connection* c, int64_t index) noexcept nogil:
 
 
 cdef void _schedule_ack(connection* c, int64_t now_us) noexcept nogil:
-    """A full ACK each ack_interval_us, a light one each 64 packets."""
-    if now_us - c.ack_us >= c.owner.settings.ack_interval_us:
+    """A full ACK in each interval of the clock, and a light one when many packets come within one."""
+    cdef int64_t due_us = _ack_due_us(c)
+    if due_us <= now_us:
         c.pending |= SEND_ACK
         connection_ready(c)
         return
-    if c.pkts_since_ack >= K_LIGHT_ACK_PKTS:
+    if c.pkts_since_ack >= max(<uint32_t>K_LIGHT_ACK_PKTS, c.rx.max_pkts >> K_LIGHT_ACK_SHIFT):
         c.pending |= SEND_LIGHT_ACK
         connection_ready(c)
-    connection_wake_at(c, _on_grid(c, c.ack_us + c.owner.settings.ack_interval_us))
+    connection_wake_at(c, due_us)
 
 
 cdef bint receiver_ackack(connection* c, uint32_t number, uint32_t timestamp, int64_t now_us) noexcept nogil:
@@ -218,7 +235,7 @@ cdef bint receiver_dropreq(connection* c, const uint8_t* body, uint32_t length, 
         c.rx.end = last + 1
     loss_remove(&c.lost, first, last)
     c.ack_wanted = True
-    connection_wake_at(c, _on_grid(c, c.ack_us + c.owner.settings.ack_interval_us))
+    connection_wake_at(c, _ack_due_us(c))
     return True
 
 
@@ -258,7 +275,7 @@ cdef void _deliver_head(connection* c, recv_slot* slot, int64_t now_us) noexcept
 cdef void receiver_timeout(connection* c, int64_t now_us) noexcept nogil:
     """Whatever is due: delivery, then an ACK, then a report of losses."""
     receiver_deliver(c, now_us)
-    if c.ack_wanted and now_us - c.ack_us >= c.owner.settings.ack_interval_us:
+    if c.ack_wanted and _ack_due_us(c) <= now_us:
         c.pending |= SEND_ACK
     elif c.confirmed < c.acked and now_us - c.ack_us >= rtt_timeout_us(&c.rtt):
         # The sender has not said that it knows: tell it again.
@@ -277,16 +294,16 @@ cdef int64_t receiver_deadline(connection* c) noexcept nogil:
     cdef int64_t at = INT64_MAX
     cdef recv_slot* slot = recv_head(&c.rx)
     if slot != NULL:
-        at = tsbpd_due_us(&c.clock, slot.timestamp_us)
+        at = _delivery_us(c, slot.timestamp_us)
     if c.pending & SEND_ACK:
         pass
     elif c.ack_wanted:
-        at = min(at, c.ack_us + c.owner.settings.ack_interval_us)
+        at = min(at, _ack_due_us(c))
     elif c.confirmed < c.acked:
         at = min(at, c.ack_us + max(rtt_timeout_us(&c.rtt), c.owner.settings.ack_interval_us))
     if not loss_empty(&c.lost) and not c.pending & SEND_NAK:
         at = min(at, c.nak_us)
-    return _on_grid(c, at) if at != INT64_MAX else at
+    return at
 
 
 cdef uint32_t receiver_write_ack(connection* c, uint8_t* out, int64_t now_us) noexcept nogil:
@@ -352,8 +369,9 @@ cdef uint32_t receiver_write_nak(connection* c, uint8_t* out, int64_t now_us) no
         if c.lost.ranges[i].ask_at_us < earliest_us:
             earliest_us = c.lost.ranges[i].ask_at_us
     c.nak_us = earliest_us
+    hurry(c, now_us)
     if earliest_us != INT64_MAX:
-        connection_wake_at(c, _on_grid(c, earliest_us))
+        connection_wake_at(c, earliest_us)
     if at == K_HEADER:
         return 0
     put_control(out, CTRL_NAK, 0, timestamp_now(c, now_us), c.peer_id)

@@ -31,7 +31,8 @@ from flux.cext.srt.rtt cimport rtt_sample, rtt_timeout_us
 from flux.cext.srt.send_buffer cimport send_at, send_push, send_slot
 from flux.cext.srt.slab cimport slab_give, slab_take
 from flux.cext.srt.state cimport (
-    CLOSE_SOURCE_ENDED, CONN_OPEN, SEND_ACKACK, SEND_DROPREQ, SEND_KMREQ, connection, count, count_many, endpoint, timestamp_now,
+    CLOSE_SOURCE_ENDED, CONN_OPEN, SEND_ACKACK, SEND_DROPREQ, SEND_KMREQ, connection, count, count_many, endpoint, hurry,
+    timestamp_now,
 )
 from flux.cext.srt.transmit cimport srt_transmit, transmit_add, transmit_open
 
@@ -41,6 +42,7 @@ cdef enum:
     K_LEAST_DROP_US = 1000000     # a sender keeps packets for a second, however small the latency
     K_MOST_TIMEOUTS = 8           # that still lengthen the time to the next probe
     K_LAP_MARGIN_SHIFT = 5        # a 32nd of the ring: so near to being overwritten, bytes are not sent any more
+    K_ACKACK_US = 35000           # a player's ACKs are answered no more often: 1,000 samples of drift come in 40 s
     K_FULL_ACK_BYTES = 16         # from here on an ACK tells RTT and free buffer
 
 
@@ -373,6 +375,7 @@ cdef void _fill_source(connection* c, srt_transmit* out, int64_t now_us) noexcep
         if c.credit_pkts == 0:
             if c.portion_us == 0:
                 c.portion_us = now_us + K_PORTION_US
+                hurry(c, now_us)
                 connection_wake_at(c, c.portion_us)
             return
         if not transmit_open(out, size + _overhead(c)) or not _window_open(c):
@@ -436,8 +439,9 @@ cdef bint sender_ack(connection* c, uint32_t number, const uint8_t* body, uint32
         rtt_sample(&c.rtt, be32(body + 4))
         window = be32(body + 12)
         c.window_end = max(c.window_end, index + window)
-    if number:
+    if number and (not c.joined or now_us - c.ackack_us >= K_ACKACK_US):
         c.ackack_number = number
+        c.ackack_us = now_us
         c.pending |= SEND_ACKACK
         # A player's next data take it along; without data it goes by itself.
         if not c.joined:
@@ -457,6 +461,7 @@ cdef bint sender_nak(connection* c, const uint8_t* body, uint32_t length, int64_
     c.stats.naks_received += 1
     # The peer knows what it lacks: there is no need to probe.
     _progress(c, now_us)
+    hurry(c, now_us)
     while at + 4 <= length:
         first = index_near(c.isn, be32(body + at) & K_SEQUENCE_MASK, c.tx.next)
         last = first
@@ -494,6 +499,7 @@ cdef void sender_timeout(connection* c, int64_t now_us) noexcept nogil:
         c.timeouts += 1
         c.probe_us = now_us + _doubt_us(c)
         count(c.owner, C_SRT_RETRANSMITTED_PROBES)
+        hurry(c, now_us)
         connection_ready(c)
 
 

@@ -188,7 +188,7 @@ cdef struct connection:
     loss_list owed                # to be sent again
     int64_t window_end            # index, packets from here on have to wait
     uint32_t ackack_number
-    int64_t ackack_us             # when it has to go, if no data take it along
+    int64_t ackack_us             # when an ACK was taken to be answered last
     uint32_t timeouts             # in a row, without an ACK
     int64_t probe_us              # when to doubt that what is under way arrived
     int64_t drop_first            # indices: the peer asks for what we gave up
@@ -204,6 +204,7 @@ cdef struct endpoint:
     settings settings
     uint64_t* counters
     int64_t now_us                # of the last datagram or timer
+    int64_t hurry_us              # when something was last seen that answers must not wait for: a loss, a handshake
     cookie_key key
     uint64_t serial               # ids and initial numbers are drawn from it, under the key
     connection** slots            # by the slot number in the socket id
@@ -239,6 +240,11 @@ cdef inline void count(endpoint* e, uint32_t counter) noexcept nogil:
 
 cdef inline void count_many(endpoint* e, uint32_t counter, uint64_t n) noexcept nogil:
     e.counters[counter] += n
+
+
+cdef inline void hurry(connection* c, int64_t now_us) noexcept nogil:
+    """What is sent and heard in the next while decides over packets: it should not wait for a tick."""
+    c.owner.hurry_us = now_us
 
 
 cdef inline uint32_t timestamp_now(connection* c, int64_t now_us) noexcept nogil:

@@ -5,6 +5,8 @@ from libc.stdint cimport int64_t, uint32_t
 cdef enum:
     K_DRIFT_SAMPLES = 1000
     K_MOST_DRIFT_US = 5000
+    K_SETTLING_US = 1000000
+    K_MOST_WAIT_US = 3000         # of a handshake, in the peer's program and in ours; more is the path's
 
 
 cdef void tsbpd_init(tsbpd* t, int64_t now_us, uint32_t timestamp, int64_t delay_us) noexcept nogil:
@@ -17,6 +19,8 @@ cdef void tsbpd_init(tsbpd* t, int64_t now_us, uint32_t timestamp, int64_t delay
     t.drift_samples = 0
     t.moves = 0
     t.first_rtt_us = -1
+    t.least_base_us = t.base_us - K_MOST_WAIT_US
+    t.settled_us = now_us + K_SETTLING_US
 
 
 cdef void tsbpd_drift(tsbpd* t, uint32_t timestamp, int64_t now_us, int64_t rtt_us) noexcept nogil:
@@ -47,6 +51,11 @@ cdef class Tsbpd:
 
     def __cinit__(self, int64_t now_us, uint32_t timestamp, int64_t delay_us):
         tsbpd_init(&self.view, now_us, timestamp, delay_us)
+
+    def arrived(self, uint32_t timestamp, int64_t now_us):
+        """Take in the arrival of a packet: base_us after it."""
+        tsbpd_arrived(&self.view, tsbpd_unwrap(&self.view, timestamp), now_us)
+        return self.view.base_us
 
     def due_us(self, uint32_t timestamp):
         """Delivery time of a packet; the timestamp becomes the newest when it is."""

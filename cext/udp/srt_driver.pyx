@@ -4,7 +4,8 @@ One turn, in the order that endpoint.pxd asks for: receive, handle_timeout if it
 next_timeout. A turn is caused by a datagram, by the timer, or by Python, which has just told the endpoint something.
 
 Under load the socket leaves the epoll set and is read on a tick (docs/decisions/0003): wake-ups then come at most every
-`poll_interval_us`, whatever the number of flows. The endpoint's deadlines are kept to within that interval as well.
+`poll_interval_us`, whatever the number of flows, and while all is calm, no losses, no newcomers, at most every
+`calm_interval_us`. The endpoint's deadlines are kept to within a tick then; else they are kept to the microsecond.
 """
 
 cimport cython
@@ -18,7 +19,7 @@ from flux.cext.reactor cimport (
 )
 from flux.cext.srt.endpoint cimport (
     Endpoint, endpoint as endpoint_core, endpoint_flush_sinks, endpoint_handle_timeout, endpoint_has_events,
-    endpoint_next_timeout, endpoint_poll_transmit, endpoint_receive, srt_transmit
+    endpoint_hurries, endpoint_next_timeout, endpoint_poll_transmit, endpoint_receive, srt_transmit
 )
 from flux.cext.udp.socket cimport (
     K_UDP_RECEIVE_MESSAGES, UdpSocket, udp_abandon, udp_message, udp_receive, udp_received, udp_send, udp_socket
@@ -34,7 +35,8 @@ cdef enum:
     K_TURN_SENDS = 64             # system calls of a turn that send
     K_BLOCKED_US = 20000          # a send buffer that stays full for so long: what waits is given up
     K_WINDOW = 16                 # wake-ups or ticks over which the load is judged
-    K_BUSY_TICKS = 8              # a window with fewer ticks that find something ends the ticking
+    K_QUEUED_BYTES = 2304         # what a datagram takes of a receive buffer, on loopback and most devices
+    K_ROOM_SHARE = 4              # a calm tick may find this part of the buffer full
 
 cdef struct srt_driver:
     endpoint_core* e
@@ -47,9 +49,14 @@ cdef struct srt_driver:
     uint32_t kept_end
     int64_t blocked_since_us      # 0: not blocked
     int64_t poll_interval_us
+    int64_t calm_interval_us
+    int64_t tick_us               # the present interval, one of these two
+    int64_t received_us           # when the socket was read last
+    int64_t calm_datagrams        # that a calm tick may find
     int64_t window_since_us
     uint32_t window_used
-    uint32_t window_busy
+    uint32_t window_intervals     # poll intervals of the window's ticks
+    uint32_t window_busy          # ... in which a datagram came, at the most
     bint ticking
     bint more                     # the turn ended at its bound
     bint open
@@ -79,8 +86,10 @@ cdef void watch(srt_driver* d) noexcept nogil:
 cdef void set_ticking(srt_driver* d, bint ticking, int64_t now_us) noexcept nogil:
     d.ticking = ticking
     d.socket.counters[C_UDP_TICKING] += 1 if ticking else <uint64_t>-1
+    d.tick_us = d.poll_interval_us
+    d.received_us = now_us
     d.window_since_us = now_us
-    d.window_used = d.window_busy = 0
+    d.window_used = d.window_intervals = d.window_busy = 0
 
 
 cdef void judge_wake(srt_driver* d, int64_t now_us) noexcept nogil:
@@ -95,31 +104,41 @@ cdef void judge_wake(srt_driver* d, int64_t now_us) noexcept nogil:
         set_ticking(d, True, now_us)
 
 
-cdef void judge_tick(srt_driver* d, bint busy, int64_t now_us) noexcept nogil:
-    """Goes back to waiting when most ticks find nothing."""
+cdef void judge_tick(srt_driver* d, uint32_t datagrams, int64_t now_us) noexcept nogil:
+    """Sets the interval to the next tick; goes back to waiting when fewer come than one each other poll interval."""
+    cdef uint32_t intervals = <uint32_t>(d.tick_us // d.poll_interval_us)
+    cdef bint calm = (not endpoint_hurries(d.e, now_us)
+                      and datagrams * d.calm_interval_us < d.calm_datagrams * d.tick_us)
     d.window_used += 1
-    d.window_busy += busy
+    d.window_intervals += intervals
+    d.window_busy += min(datagrams, intervals)
+    d.tick_us = max(d.calm_interval_us, d.poll_interval_us) if calm else d.poll_interval_us
     if d.window_used < K_WINDOW:
         return
-    if d.window_busy < K_BUSY_TICKS:
+    if 2 * d.window_busy < d.window_intervals:
         set_ticking(d, False, now_us)
-    d.window_used = d.window_busy = 0
+    d.window_used = d.window_intervals = d.window_busy = 0
 
 
-cdef uint32_t receive(srt_driver* d) noexcept nogil:
-    """Gives the endpoint what has come, up to the turn's bound; how many datagrams that were."""
+cdef uint32_t receive(srt_driver* d, int64_t turn_us) noexcept nogil:
+    """Gives the endpoint what has come, up to the turn's bound; how many datagrams that were.
+
+    What a tick finds has come half a tick before, on average: that is what its round trip and its delay are taken from.
+    """
     cdef udp_received* r
     cdef int64_t now_us
+    cdef int64_t waited_us = min(turn_us - d.received_us, d.tick_us) // 2 if d.ticking else 0
     cdef uint32_t at, length
     cdef uint32_t datagrams = 0
     cdef int n, i
+    d.received_us = turn_us
     cdef uint32_t _round
     for _round in range(K_TURN_RECEIVES):
         n = udp_receive(d.socket)
         if n < 0:
             d.socket.counters[C_UDP_SOCKET_ERRORS] += 1
             return datagrams
-        now_us = reactor_clock_us()
+        now_us = reactor_clock_us() - waited_us
         for i in range(n):
             r = &d.socket.received[i]
             at = 0
@@ -178,20 +197,13 @@ cdef void transmit(srt_driver* d, int64_t now_us) noexcept nogil:
     d.more = True
 
 
-cdef int64_t on_grid(srt_driver* d, int64_t at_us) noexcept nogil:
-    """The next tick at or after `at_us`. Ticks lie on multiples of the interval, as the endpoint's own deadlines do,
-    so that what both round up is rounded up once."""
-    if d.poll_interval_us == 0:
-        return at_us
-    return (at_us + d.poll_interval_us - 1) // d.poll_interval_us * d.poll_interval_us
-
-
 cdef void set_timer(srt_driver* d, int64_t now_us) noexcept nogil:
     cdef int64_t deadline_us
     if d.more:
         deadline_us = now_us
     elif d.ticking:
-        deadline_us = on_grid(d, now_us + 1)
+        # On multiples of the interval, as the endpoint's own grids.
+        deadline_us = (now_us // d.tick_us + 1) * d.tick_us
     elif d.blocked_since_us:
         deadline_us = d.blocked_since_us + K_BLOCKED_US
     else:
@@ -199,7 +211,7 @@ cdef void set_timer(srt_driver* d, int64_t now_us) noexcept nogil:
         if deadline_us == INT64_MAX:
             reactor_cancel_timer(d.r, &d.timer)
             return
-        deadline_us = on_grid(d, max(deadline_us, now_us + 1))
+        deadline_us = max(deadline_us, now_us + 1)
     reactor_set_timer(d.r, &d.timer, deadline_us)
 
 
@@ -210,7 +222,7 @@ cdef uint32_t turn(srt_driver* d, bint readable, int64_t now_us) noexcept nogil:
         return 0
     d.more = False
     if readable:
-        datagrams = receive(d)
+        datagrams = receive(d, now_us)
         if datagrams:
             now_us = reactor_clock_us()
     # What is kept lies in the endpoint's memory, which is good until the next handle_timeout.
@@ -240,19 +252,20 @@ cdef void on_timer(void* ctx, int64_t now_us) noexcept nogil:
     cdef uint32_t datagrams = turn(d, d.ticking, now_us)
     if d.ticking:
         d.socket.counters[C_UDP_TICKS] += 1
-        judge_tick(d, datagrams > 0, now_us)
+        judge_tick(d, datagrams, now_us)
     watch(d)
     set_timer(d, now_us)
 
 
 @cython.no_gc_clear
 cdef class SrtDriver:
-    """SrtDriver(sock, reactor, endpoint, on_events, counters=None, *, poll_interval_us=2000, buffer_bytes=0, gso=True,
-    gro=True): runs from now to close().
+    """SrtDriver(sock, reactor, endpoint, on_events, counters=None, *, poll_interval_us=2000, calm_interval_us=0,
+    buffer_bytes=0, gso=True, gro=True): runs from now to close().
 
     sock: a bound socket.socket, IPv4 or IPv6. on_events(): called after a turn while the endpoint has events for
     next_event(). counters: writable uint64 memoryview (Arena.my_counters). poll_interval_us: 0 wakes for each
-    datagram. buffer_bytes: wanted size of both kernel buffers; 0: as they are.
+    datagram. calm_interval_us: where it is longer, it is used while there is no hurry. buffer_bytes: wanted size of both
+    kernel buffers; 0: as they are.
     """
     cdef srt_driver core
     cdef readonly UdpSocket socket
@@ -261,7 +274,8 @@ cdef class SrtDriver:
     cdef Reactor reactor
 
     def __cinit__(self, sock, Reactor reactor not None, Endpoint endpoint not None, on_events, counters=None, *,
-                  int64_t poll_interval_us=2000, int buffer_bytes=0, bint gso=True, bint gro=True):
+                  int64_t poll_interval_us=2000, int64_t calm_interval_us=0, int buffer_bytes=0, bint gso=True,
+                  bint gro=True):
         cdef srt_driver* d = &self.core
         cdef uint32_t i
         cdef int rc
@@ -280,6 +294,8 @@ cdef class SrtDriver:
         d.r = &reactor.core
         d.events = &self.events.view
         d.poll_interval_us = poll_interval_us
+        d.calm_interval_us = calm_interval_us
+        d.calm_datagrams = 2 * self.socket.receive_buffer_bytes // (K_QUEUED_BYTES * K_ROOM_SHARE)
         d.handler.fd = self.socket.view.fd
         d.handler.ctx = d
         d.handler.on_ready = on_ready
@@ -325,6 +341,19 @@ cdef class SrtDriver:
         return self.core.ticking
 
     @property
+    def tick_us(self):
+        """The present interval of the tick; 0 while it is not ticking."""
+        return self.core.tick_us if self.core.ticking else 0
+
+    @property
+    def calm_interval_us(self):
+        return self.core.calm_interval_us
+
+    @calm_interval_us.setter
+    def calm_interval_us(self, int64_t value):
+        self.core.calm_interval_us = value
+
+    @property
     def poll_interval_us(self):
         """How often the socket is read under load (µs); 0: at each datagram."""
         return self.core.poll_interval_us
@@ -332,7 +361,10 @@ cdef class SrtDriver:
     @poll_interval_us.setter
     def poll_interval_us(self, int64_t value):
         self.core.poll_interval_us = value
-        if value == 0 and self.core.ticking:
+        if not self.core.ticking:
+            return
+        self.core.tick_us = value
+        if value == 0:
             set_ticking(&self.core, False, 0)
             watch(&self.core)
             set_timer(&self.core, reactor_clock_us())

@@ -49,16 +49,17 @@ def sequences(peer: Peer, said: dict[str, Any]) -> list[int]:
 @pytest.mark.parametrize("isn", [0, 1000, 0x7FFFFFFD])
 def test_packets_are_delivered_in_order_at_their_time(isn: int) -> None:
     peer, sink = publisher(isn)
+    peer.pass_time(1_000)
     for n in (0, 2, 1, 3, 5, 4):
-        peer.data(n, bytes([n]) * 188, timestamp=n * 1_000)
-    peer.pass_time(LATENCY_US - 1)
+        peer.data(n, bytes([n]) * 188, timestamp=n * 200)
+    peer.pass_time(LATENCY_US - 1_001)
     assert len(sink) == 0
-    # What is due between two ticks of the delivery grid, 2 ms, goes on the later one.
+    # What is due between two ticks of the delivery grid, 0.5 ms, goes on the later one.
     peer.pass_time(2)
     assert sink.take() == bytes(188)
-    peer.pass_time(2_000)
+    peer.pass_time(500)
     assert sink.take() == b"\x01" * 188 + b"\x02" * 188
-    peer.pass_time(10_000)
+    peer.pass_time(500)
     assert sink.take() == b"".join(bytes([n]) * 188 for n in range(3, 6))
     assert count(peer.endpoint, "delivered_pkts") == 6
     assert peer.endpoint.memory["chunks"] == 0
@@ -79,12 +80,46 @@ def test_full_acks_every_ten_milliseconds(isn: int) -> None:
     assert first[0] == packet.sequence_at(isn, 1)
     assert first[1:3] == [100_000, 50_000]
     assert first[3] == 8192 - 1
-    for earlier, later in itertools.pairwise(acks):
-        assert 10_000 <= later["at_us"] - earlier["at_us"] <= 14_000
+    # The first goes at once, the others on a grid.
+    assert acks[1]["at_us"] % 10_000 == 0
+    for earlier, later in itertools.pairwise(acks[1:]):
+        assert later["at_us"] - earlier["at_us"] == 10_000
+
+
+def test_a_slow_flow_is_acknowledged_half_as_often() -> None:
+    peer, _ = publisher()
+    peer.pass_time(20_000)
+    for n in range(40):
+        peer.data(n)
+        peer.pass_time(5_000)
+    acks = peer.hear(ACK)
+    assert 10 <= len(acks) <= 11
+    for earlier, later in itertools.pairwise(acks[1:]):
+        assert later["at_us"] - earlier["at_us"] == 20_000
+
+
+def test_the_fastest_packet_of_the_first_second_sets_the_time() -> None:
+    peer, sink = publisher()
+    peer.pass_time(100_000)
+    peer.data(0, timestamp=101_200)
+    peer.data(1, timestamp=100_500)
+    peer.pass_time(LATENCY_US - 1)
+    assert len(sink) == 0
+    peer.pass_time(1)
+    assert len(sink) == 2 * 188
+    # A packet that was sent again is no faster for it, and later ones move nothing.
+    peer.data(2, timestamp=223_000, retransmitted=True)
+    peer.pass_time(1_000_000)
+    peer.data(3, timestamp=peer.timestamp() + 2_000)
+    sink.take()
+    peer.pass_time(LATENCY_US + 500)
+    assert len(sink) == 0
+    peer.pass_time(1_000)
+    assert len(sink) == 188
 
 
 def test_light_acks_when_packets_come_fast() -> None:
-    peer, _ = publisher()
+    peer, _ = publisher(receive_buffer_pkts=1024)
     peer.data(0)
     peer.hear()
     for n in range(1, 200):

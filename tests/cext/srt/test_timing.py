@@ -52,6 +52,16 @@ def test_timestamps_go_round_and_come_back_out_of_order() -> None:
             assert clock.due_us(stamp) == expected
 
 
+def test_the_base_follows_the_fastest_of_the_first_packets_a_little() -> None:
+    clock = Tsbpd(1_000_000, 0, 120_000)
+    assert clock.arrived(10_000, 1_010_400) == 1_000_000
+    assert clock.arrived(20_000, 1_018_800) == 998_800
+    assert clock.arrived(30_000, 1_029_500) == 998_800
+    # A handshake that came 3 ms late or more did not wait in a program.
+    assert clock.arrived(40_000, 1_030_000) == 997_000
+    assert Tsbpd(1_000_000, 0, 120_000).arrived(1_001_000, 2_000_000) == 1_000_000
+
+
 @pytest.mark.parametrize(
     ("drift_us", "kept_us", "moved_us"),
     [(0, 0, 0), (4_000, 4_000, 0), (7_000, 2_000, 5_000), (-9_000, -4_000, -5_000)],

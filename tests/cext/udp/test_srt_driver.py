@@ -28,7 +28,12 @@ class Side:
         self.counters = np.zeros(512, np.uint64)
         self.endpoint = Endpoint(0, self.counters, latency_ms=60)
         self.driver = SrtDriver(
-            self.sock, reactor, self.endpoint, self.on_events, self.counters, buffer_bytes=4 << 20, **options
+            self.sock,
+            reactor,
+            self.endpoint,
+            self.on_events,
+            self.counters,
+            **{"buffer_bytes": 4 << 20, **options},
         )
         self.sinks: dict[int, CollectingSink] = {}
         self.connected: list[int] = []
@@ -116,6 +121,68 @@ def test_load_brings_the_tick_and_quiet_ends_it() -> None:
         until(reactor, lambda: len(collected) == (sent + 7) * PACKET)
         assert far.count("wakes_total") > wakes
         assert collected.take() == numbered(sent + 7)
+    finally:
+        near.close()
+        far.close()
+
+
+def test_calm_makes_the_tick_longer_and_a_newcomer_shorter() -> None:
+    reactor = Reactor()
+    near, far = Side(reactor), Side(reactor, calm_interval_us=10_000)
+    stranger = UdpSocket(bound_socket())
+    try:
+        sink = SendingSink(near.endpoint, near.connect(reactor, far))
+        (collected,) = far.sinks.values()
+        sent, since_us = 0, now_us()
+
+        def feed() -> None:
+            """At most 5,000 packets a second: so many are no reason to hurry."""
+            nonlocal sent
+            if now_us() >= since_us + sent // 7 * 200:
+                sink.deliver(numbered(7, sent), now_us())
+                near.driver.turn()
+                sent += 7
+
+        def feeding_until(tick_us: int) -> None:
+            until(reactor, lambda: feed() or far.driver.tick_us == tick_us)
+
+        feeding_until(2000)
+        feeding_until(10_000)
+        ticks, calm_us = far.count("ticks_total"), now_us()
+        until(reactor, lambda: feed() or now_us() - calm_us >= 100_000)
+        assert far.count("ticks_total") - ticks <= 12
+        feeding_until(10_000)
+        stranger.send([(far.address, [bytes(64)])])
+        feeding_until(2000)
+        until(reactor, lambda: len(collected) == sent * PACKET)
+        until(reactor, lambda: far.driver.tick_us == 0)
+        assert sink.refused_pkts == 0
+        assert collected.take() == numbered(sent)
+        assert far.count("kernel_drops_total") == 0
+    finally:
+        near.close()
+        far.close()
+        stranger.sock.close()
+
+
+def test_a_short_receive_buffer_is_read_often() -> None:
+    reactor = Reactor()
+    near, far = Side(reactor), Side(reactor, calm_interval_us=10_000, buffer_bytes=64 << 10)
+    try:
+        sink = SendingSink(near.endpoint, near.connect(reactor, far))
+        since_us = now_us()
+        seen: list[int] = []
+
+        def feed() -> bool:
+            for _ in range(20):
+                sink.deliver(numbered(7), now_us())
+            near.driver.turn()
+            if now_us() - since_us >= 1_200_000:
+                seen.append(far.driver.tick_us)
+            return now_us() - since_us >= 1_500_000
+
+        until(reactor, feed)
+        assert seen.count(2000) > len(seen) / 2
     finally:
         near.close()
         far.close()
