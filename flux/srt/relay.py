@@ -2,8 +2,8 @@
 
     waiting → connecting → connected → waiting, or backing_off → waiting
 
-A pull waits for nothing, or on demand for a player; a push waits for its stream. What fails is tried again after
-a wait that grows, without end.
+A pull waits for nothing, or on demand for a player; a push waits for its stream. What fails is tried again,
+after a growing wait, without end.
 """
 
 from __future__ import annotations

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from flux.config.secrets import shown_stream_id, shown_url
 from flux.errors import UserError
 from flux.srt.stream_id import K_MAX_BYTES, Mode, StreamIdError, parse, render
 
 T = TypeVar("T")
-_SECRET = re.compile(r"(passphrase=)[^&\s]*", re.IGNORECASE)
 _EXAMPLE = "an SRT URL is srt://host:port?streamid=publish:live/cam1&latency=120"
 _LATER = {
     "packetfilter": "FEC",
@@ -104,7 +103,7 @@ class SrtUrl:
 
 def hide_secrets(text: str) -> str:
     """A URL as it may be shown to anybody."""
-    return _SECRET.sub(r"\1…", text)
+    return shown_url(text)
 
 
 def parse_url(text: str, mode: Mode) -> SrtUrl:
@@ -224,5 +223,6 @@ def _check_mode(stream_id: str, mode: Mode) -> None:
     if asked.mode != mode:
         verb = "publishes" if mode == "publish" else "plays"
         raise SrtUrlError(
-            f"{stream_id} asks for the other direction", f"this command {verb}: streamid={mode}:{asked.name}"
+            f"{shown_stream_id(stream_id)} asks for the other direction",
+            f"this command {verb}: streamid={mode}:{asked.name}",
         )
