@@ -83,6 +83,23 @@ def session(id: str, stream: str = "live/a", role: str = "read", **facts: Any) -
     }
 
 
+def relay(name: str, **facts: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "direction": "pull",
+        "start": "always",
+        "stream": "live/a",
+        "url": "srt://192.0.2.9:8890?streamid=read:live/a&passphrase=…",
+        "state": "backing_off",
+        "since": SINCE,
+        "attempts": 3,
+        "last_error": "the passphrase is wrong (SRT rejection 1010); set passphrase=",
+        "worker": 1,
+        "figures": {},
+        **facts,
+    }
+
+
 def process(name: str, state: str = "running") -> dict[str, Any]:
     return {
         "name": name,

@@ -11,7 +11,7 @@ import pytest
 from flux._version import __version__
 from flux.cli import build_parser, main
 from flux.cli.tables import bitrate, duration, rate, size, table
-from tests.flux.control_fake import FakeControl, session, status, stream
+from tests.flux.control_fake import FakeControl, relay, session, status, stream
 
 
 @pytest.fixture
@@ -21,6 +21,18 @@ def fake(tmp_path: Path) -> Iterator[FakeControl]:
         "streams": {"streams": [stream("live/b"), stream("live/a", "idle", bitrate_bps=None, fps=None)]},
         "sessions": {
             "sessions": [session("w0-000001", role="publish", bitrate_bps=2e6), session("w0-000002")]
+        },
+        "relays": {
+            "relays": [
+                relay("in"),
+                relay(
+                    "out",
+                    direction="push",
+                    state="connected",
+                    last_error="",
+                    figures={"bytes": 1_234_567, "rtt_ms": 20.04},
+                ),
+            ]
         },
         "stats": {
             "counters": {"flux_b_total": 7, "flux_a_total": 12345, "flux_c_total": 0},
@@ -69,6 +81,16 @@ def test_sessions(fake: FakeControl, capsys: pytest.CaptureFixture[str]) -> None
     assert lines[2].endswith("1.2 MB            -")
 
 
+def test_relays(fake: FakeControl, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "relays", "--socket", fake.path)
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[1].split()[:4] == ["in", "pull", "live/a", "backing_off"]
+    assert lines[1].endswith("srt://192.0.2.9:8890?streamid=read:live/a&passphrase=…")
+    assert "  1.2 MB  20.0 ms  srt://" in lines[2]
+    assert lines[3:] == ["in: the passphrase is wrong (SRT rejection 1010); set passphrase="]
+
+
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
@@ -94,6 +116,7 @@ def test_texts(fake: FakeControl, capsys: pytest.CaptureFixture[str], command: s
         ("status", "processes"),
         ("streams", "streams"),
         ("sessions", "sessions"),
+        ("relays", "relays"),
         ("stats", "counters"),
         ("kick w0-000001", "kicked"),
         ("reload", "changed"),
@@ -110,11 +133,15 @@ def test_json(fake: FakeControl, capsys: pytest.CaptureFixture[str], command: st
 
 def test_empty_lists(fake: FakeControl, capsys: pytest.CaptureFixture[str]) -> None:
     fake.answers.update(
-        streams={"streams": []}, sessions={"sessions": []}, stats={"counters": {"a": 0}, "processes": {}}
+        streams={"streams": []},
+        sessions={"sessions": []},
+        relays={"relays": []},
+        stats={"counters": {"a": 0}, "processes": {}},
     )
     for command, text in (
         ("streams", "no stream is live"),
         ("sessions", "no sessions"),
+        ("relays", "no relays; the setting `relays` has them"),
         ("stats", "nothing was counted yet"),
     ):
         assert run(capsys, command, "--socket", fake.path) == (0, text + "\n", "")

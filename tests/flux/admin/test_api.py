@@ -18,7 +18,7 @@ from flux.admin.control import Control
 from flux.admin.openapi import document
 from flux.admin.views import stream_view, unready
 from flux.config.schema import AdminSettings, Config
-from tests.flux.control_fake import FakeControl, process, session, status, stream
+from tests.flux.control_fake import FakeControl, process, relay, session, status, stream
 
 HERE = "http://127.0.0.1:8081"
 
@@ -33,6 +33,7 @@ def fake(tmp_path: Path) -> Iterator[FakeControl]:
         "status": status(),
         "streams": {"streams": [stream("live/b"), stream("live/a", "idle", bitrate_bps=None, fps=None)]},
         "sessions": {"sessions": [session("w0-000001", role="publish"), session("w0-000002")]},
+        "relays": {"relays": [relay("in"), relay("out", direction="push")]},
         "stats": {"counters": {"flux_http_open": 3}, "processes": {"worker 0": {"flux_http_open": 3}}},
         "kick": kick,
     }
@@ -275,6 +276,12 @@ def test_without_a_supervisor(tmp_path: Path, fake: FakeControl, arena: Arena) -
     assert "flux_arena_slots 4.0" in ask(fake, arena, "GET", "/metrics").text
 
 
+def test_relays(fake: FakeControl, arena: Arena) -> None:
+    answer = ask(fake, arena, "GET", "/api/v1/relays").json()
+    assert [one["name"] for one in answer["relays"]] == ["in", "out"]
+    assert answer["relays"][0]["last_error"].startswith("the passphrase is wrong")
+
+
 def test_metrics(fake: FakeControl, arena: Arena) -> None:
     answer = ask(fake, arena, "GET", "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -340,6 +347,7 @@ def _check(value: Any, schema: dict[str, Any], at: str) -> None:
         ("/api/v1/streams", "/api/v1/streams"),
         ("/api/v1/streams/live/a", "/api/v1/streams/{name}"),
         ("/api/v1/sessions", "/api/v1/sessions"),
+        ("/api/v1/relays", "/api/v1/relays"),
     ],
 )
 def test_answers_are_as_described(fake: FakeControl, arena: Arena, path: str, described: str) -> None:

@@ -123,6 +123,31 @@ def test_a_player_finds_what_is_there_at_once(worker):
     assert asyncio.run(worker.streams.wait("live/a", 0)).live is False
 
 
+def test_an_offer_is_called_for_each_player_that_waits(arena, worker):
+    called = []
+
+    def call():
+        called.append(worker.streams.is_waited_for("live/a"))
+
+    async def wait(timeout_ms):
+        with pytest.raises(StreamNotFoundError):
+            await worker.streams.wait("live/a", timeout_ms)
+
+    worker.streams.offer("live/a", call)
+    asyncio.run(wait(10))
+    asyncio.run(wait(0))  # has no time for it
+    assert called == [True]
+    assert not worker.streams.is_waited_for("live/a")
+    worker.streams.withdraw("live/a", print)
+    asyncio.run(wait(10))
+    assert called == [True, True]
+    worker.streams.withdraw("live/a", call)
+    asyncio.run(wait(10))
+    worker.publish()
+    asyncio.run(worker.streams.wait("live/a", 10))
+    assert called == [True, True]
+
+
 def test_a_player_waits_in_vain(worker):
     with pytest.raises(StreamNotFoundError, match="nobody publishes live/a"):
         asyncio.run(worker.streams.wait("live/a", 0))
