@@ -139,6 +139,7 @@ class SessionTable:
         return sum(session.protocol != protocol for session in self._sessions.values())
 
     def get(self, serial: int) -> Session | None:
+        """The session of that number, or None."""
         return self._sessions.get(serial)
 
     def page(self, after: int = 0, limit: int = 100, stream: str = "") -> tuple[list[dict[str, Any]], int]:
