@@ -80,7 +80,6 @@ class Relay:
         self._shown = shown_url(settings.url)
         self._backoff = Backoff(settings.retry_min_ms, settings.retry_max_ms)
         self._since = datetime.now(UTC)
-        self._connected_s = 0.0
         self._attempts = 0
         self._last_error = ""
         self._connection: Connection | None = None
@@ -131,9 +130,9 @@ class Relay:
         if after is not None:
             await asyncio.wait([after])
         while True:
-            self._enter(WAITING)
-            await self._until_wanted()
             try:
+                self._enter(WAITING)
+                await self._until_wanted()
                 reason = await self._relay()
                 if reason in _PROPER:
                     continue
@@ -185,10 +184,6 @@ class Relay:
 
     async def _back_off(self, error: FluxError) -> None:
         settings = self.settings
-        if self._connected_s:
-            if time.monotonic() - self._connected_s >= settings.stable_ms / 1000:
-                self._backoff.reset()
-            self._connected_s = 0.0
         self._last_error = str(error)
         wait_ms = self._backoff.next_ms()
         log.warning(
@@ -310,7 +305,7 @@ class Relay:
             if not connection.closed.done():
                 connection.endpoint.attach_sink(connection.id, publication.sink)
             return await self._until_over(
-                connection, peer, StreamRef(publication.name, publication.slot, 0, True)
+                connection, peer, StreamRef(publication.name, publication.slot, publication.generation, True)
             )
         finally:
             connection.close("stopped")
@@ -347,7 +342,7 @@ class Relay:
         """Until the connection ends, or is not needed any more; gives why. pulled: the stream it fills."""
         settings = self.settings
         self._enter(CONNECTED)
-        self._connected_s = time.monotonic()
+        since_s = watched_s = time.monotonic()
         self._last_error = ""
         self._context.counters.add("flux_srt_relay_connects_total")
         self._count_connected(1)
@@ -360,7 +355,6 @@ class Relay:
             peer=peer,
         )
         try:
-            watched_s = time.monotonic()
             while not connection.closed.done():
                 await asyncio.wait([connection.closed], timeout=K_LOOK_S)
                 if pulled is None or not (self._on_demand or self.draining):
@@ -374,6 +368,9 @@ class Relay:
         finally:
             connection.close("stopped")
             self._count_connected(-1)
+            lasted_s = time.monotonic() - since_s
+            if lasted_s >= settings.stable_ms / 1000:
+                self._backoff.reset()
             reason = connection.closed.result()
             tell = log.info if reason in (*_PROPER, "stopped") else log.warning
             tell(
@@ -382,7 +379,7 @@ class Relay:
                 stream=settings.stream,
                 peer=peer,
                 reason=reason,
-                seconds=round(time.monotonic() - self._connected_s, 1),
+                seconds=round(lasted_s, 1),
             )
         return reason
 

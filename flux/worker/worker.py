@@ -53,7 +53,7 @@ def preload(config: Config) -> None:
         modules.append("flux.srt.service")
     if config.demo.enabled:
         modules.append("flux.demo.service")
-    if config.srt.listen or config.demo.enabled:
+    if config.srt.listen or config.demo.enabled or config.relays:
         modules += [f"flux.cext.media.{name}" for name in ("ts_ingest", "flv_pump", "hls_pump", "ts_pacer")]
     for module in modules:
         importlib.import_module(module)
