@@ -42,7 +42,7 @@ cdef enum:
     K_LEAST_DROP_US = 1000000     # a sender keeps packets for a second, however small the latency
     K_MOST_TIMEOUTS = 8           # that still lengthen the time to the next probe
     K_LAP_MARGIN_SHIFT = 5        # a 32nd of the ring: so near to being overwritten, bytes are not sent any more
-    K_ACKACK_US = 35000           # a player's ACKs are answered no more often: 1,000 samples of drift come in 40 s
+    K_ACKACK_US = 25000           # a player's ACKs are answered no more often: 1,000 samples of drift come in 40 s
     K_FULL_ACK_BYTES = 16         # from here on an ACK tells RTT and free buffer
 
 

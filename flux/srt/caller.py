@@ -10,6 +10,7 @@ from typing import Any
 from flux.cext.srt.endpoint import Endpoint
 from flux.cext.udp.srt_driver import SrtDriver
 from flux.config.schema import Config
+from flux.srt.pace import calm_interval_us
 from flux.streams.context import WorkerContext
 
 K_HANDSHAKE_TIMEOUT_MS = 600_000  # of the endpoint: each caller ends its attempt itself, and earlier
@@ -91,6 +92,7 @@ class _Socket:
             self._on_events,
             context.counters.values,
             poll_interval_us=settings.poll_interval_us,
+            calm_interval_us=calm_interval_us(config),
             buffer_bytes=settings.socket_buffer_bytes,
         )
 

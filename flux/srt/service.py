@@ -17,6 +17,7 @@ from flux.config.schema import Config
 from flux.errors import LimitError, StreamNotFoundError, StreamTakenError
 from flux.srt.encryption import passphrase_of, require_library
 from flux.srt.figures import player_figures, publisher_figures
+from flux.srt.pace import calm_interval_us
 from flux.srt.rejection import (
     K_BAD_MODE,
     K_BAD_REQUEST,
@@ -37,7 +38,6 @@ log = structlog.get_logger("flux.srt")
 
 K_RING_TS = 1  # arena.pxd, ring_kind
 K_ANSWER_MS = 500  # an answer to a caller that waits is on its way this long before both sides give up
-K_CALM_INTERVAL_US = 10_000
 K_EVENTS_A_TURN = 256  # handled at once; the loop has its turn before the others
 
 _COUNTERS = {
@@ -50,14 +50,6 @@ _COUNTERS = {
     K_DOWN: "flux_srt_requests_rejected_draining_total",
     K_INTERNAL_ERROR: "flux_srt_requests_rejected_failed_total",
 }
-
-
-def _calm_interval_us(config: Config) -> int:
-    """How seldom the socket is read at least under load, while nothing is lost: an SRT ACK's interval.
-
-    Media are no later for it than half of the time over which writes to players are gathered anyhow.
-    """
-    return min(K_CALM_INTERVAL_US, config.http.write_interval_ms * 1000 // 2)
 
 
 def _now_us() -> int:
@@ -139,7 +131,7 @@ class SrtService:
             self._on_events,
             self.context.counters.values,
             poll_interval_us=settings.poll_interval_us,
-            calm_interval_us=_calm_interval_us(self._config),
+            calm_interval_us=calm_interval_us(self._config),
             buffer_bytes=settings.socket_buffer_bytes,
         )
         udp = self._driver.socket
@@ -173,7 +165,7 @@ class SrtService:
         self._config = config
         if self._driver is not None:
             self._driver.poll_interval_us = config.srt.poll_interval_us
-            self._driver.calm_interval_us = _calm_interval_us(config)
+            self._driver.calm_interval_us = calm_interval_us(config)
 
     async def close(self) -> None:
         """Ends all connections with a SHUTDOWN, which goes out before this returns."""
