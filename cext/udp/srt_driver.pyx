@@ -347,6 +347,7 @@ cdef class SrtDriver:
 
     @property
     def calm_interval_us(self):
+        """How often the socket is read while all is calm (µs)."""
         return self.core.calm_interval_us
 
     @calm_interval_us.setter

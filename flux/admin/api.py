@@ -106,6 +106,7 @@ class Api:
         return JSONResponse(answer)
 
     async def relays(self, request: Request) -> Response:
+        """GET /api/v1/relays: every relay, what it does and why it fails."""
         return JSONResponse({"relays": (await self._control.read("relays"))["relays"]})
 
     async def openapi(self, request: Request) -> Response:
