@@ -7,6 +7,7 @@ import itertools
 from typing import Any
 
 import pytest
+from flux.cext.ring import Ring
 from flux.cext.srt import handshake, packet
 from flux.cext.srt.crypto import Crypto
 from flux.cext.srt.endpoint import Endpoint
@@ -14,6 +15,7 @@ from flux.cext.udp.srt_client import CollectingSink
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cext.arenas import small_arena
 from tests.cext.srt.peer import HANDSHAKE, NAK, START_US, Peer, assert_adds_up, count, counted
 
 PASSPHRASE = "correct horse battery"
@@ -553,3 +555,45 @@ def test_secrets_are_in_nothing_that_is_told() -> None:
     peer, _ = publisher()
     told = repr((peer.endpoint.stats(peer.id), counted(peer.endpoint), peer.endpoint.memory))
     assert PASSPHRASE not in told
+
+
+def test_a_ring_is_sent_encrypted_and_sent_again_from_where_it_lies() -> None:
+    arena = small_arena()
+    slot, _ = arena.claim("live/cam1", 1)
+    arena.go_live(slot, 1)
+    ring = Ring(arena, slot, 1)
+    endpoint = Endpoint(passphrase=PASSPHRASE, km_refresh_rate_pkts=10, km_preannounce_pkts=4)
+    peer = SecretPeer(endpoint)
+    peer.request(**key_words(peer.kmreq))
+    endpoint.attach_source(peer.id, Ring(arena, slot, 1))
+    assert endpoint.accept(peer.id, peer.now_us)
+    assert peer.crypto.confirm(handshake.decode(peer.hear(HANDSHAKE)[0]["payload"])["key_material"])
+    payloads = [bytes([n]) * 1316 for n in range(24)]
+    data: list[dict[str, Any]] = []
+    got: list[bytes] = []
+    for n, payload in enumerate(payloads):
+        ring.append(payload, flags=int(n == 0))
+        peer.pass_time(20_000)
+        said = peer.hear()
+        for message in (p for p in said if p.get("type") == USER):
+            assert peer.crypto.hear(message["payload"], handshake=False) == "secured"
+            peer.key_message(KMRSP, message["payload"])
+        peer.said = [p for p in said if p["kind"] == "data" and not p["retransmitted"]]
+        data += peer.said
+        got += peer.opened()
+    assert got == payloads
+    assert [p["key"] for p in data] == [1] * 10 + [2] * 10 + [1] * 4
+    # What was sent with a key of before is sent again with the one in use.
+    peer.control(NAK, data[15]["sequence"].to_bytes(4, "big"))
+    peer.pass_time(1)
+    peer.said = [p for p in peer.hear("data") if p["sequence"] == data[15]["sequence"]]
+    assert [(p["retransmitted"], p["key"]) for p in peer.said] == [(True, 1)]
+    assert peer.opened() == [payloads[15]]
+    # The ring goes round: what is overwritten is not sent, whatever is asked for.
+    for _ in range(3):
+        ring.append(b"x" * (ring.size // 2))
+    peer.control(NAK, data[15]["sequence"].to_bytes(4, "big"))
+    peer.pass_time(1)
+    assert all(p["sequence"] != data[15]["sequence"] for p in peer.hear("data"))
+    assert count(endpoint, "send_lapped_pkts") == 1
+    arena.close()
