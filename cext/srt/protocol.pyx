@@ -130,6 +130,7 @@ cdef uint32_t _next_control(connection* c, uint8_t* out, int64_t now_us) noexcep
         return negotiation_write(c, out, now_us)
     if c.pending & SEND_ACKACK:
         c.pending &= ~<uint32_t>SEND_ACKACK
+        c.ackack_us = now_us
         put_control(out, CTRL_ACKACK, c.ackack_number, timestamp_now(c, now_us), c.peer_id)
         return K_HEADER
     if c.pending & SEND_KMRSP:

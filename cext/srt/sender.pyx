@@ -42,6 +42,7 @@ cdef enum:
     K_LEAST_DROP_US = 1000000     # a sender keeps packets for a second, however small the latency
     K_MOST_TIMEOUTS = 8           # that still lengthen the time to the next probe
     K_LAP_MARGIN_SHIFT = 5        # a 32nd of the ring: so near to being overwritten, bytes are not sent any more
+    K_BATCH_PKTS = 8              # a batch of fewer waits for more
     K_ACKACK_US = 25000           # a player's ACKs are answered no more often: 1,000 samples of drift come in 40 s
     K_FULL_ACK_BYTES = 16         # from here on an ACK tells RTT and free buffer
 
@@ -141,7 +142,10 @@ cdef bint _to_newest_key(connection* c, bint forced) noexcept nogil:
 
 
 cdef void sender_tick(connection* c, int64_t now_us) noexcept nogil:
-    """Look at the source: what it gained may go now. An ACKACK that waited for data to go with goes as well."""
+    """Look at the source: what it gained may go now. An ACKACK that waited for data to go with goes as well.
+
+    What a batch costs is the message and the player's wake-up more than its packets: a small one waits for one tick.
+    """
     cdef uint64_t available
     cdef ring_record record
     if c.state != CONN_OPEN:
@@ -162,9 +166,12 @@ cdef void sender_tick(connection* c, int64_t now_us) noexcept nogil:
         count(c.owner, C_SRT_SOURCE_SKIPPED)
         available = ring_commit_pos(c.source) - c.source_pos
     c.held = False
+    c.waited = 0 < available < K_BATCH_PKTS * c.payload_bytes and c.tx.next == c.tx.end and not c.waited
+    if c.waited:
+        return
     if c.portion_us == 0:
         c.credit_pkts = K_BURST_PKTS
-    # A rest that fills no packet waits for one tick, and goes if that brought nothing to fill it with.
+    # A rest that fills no packet waits for the next batch, and goes if nothing came to fill it with.
     c.partial = K_TS_PACKET <= available < c.payload_bytes
     if available >= c.payload_bytes or c.partial or c.pending & SEND_ACKACK:
         connection_ready(c)
@@ -439,9 +446,9 @@ cdef bint sender_ack(connection* c, uint32_t number, const uint8_t* body, uint32
         rtt_sample(&c.rtt, be32(body + 4))
         window = be32(body + 12)
         c.window_end = max(c.window_end, index + window)
-    if number and (not c.joined or now_us - c.ackack_us >= K_ACKACK_US):
+    if number:
         c.ackack_number = number
-        c.ackack_us = now_us
+    if number and (not c.joined or now_us - c.ackack_us >= K_ACKACK_US):
         c.pending |= SEND_ACKACK
         # A player's next data take it along; without data it goes by itself.
         if not c.joined:

@@ -179,6 +179,7 @@ cdef struct connection:
     int64_t source_since_us       # waits for a keyframe since then
     bint joined                   # has one, or has waited long enough
     uint32_t credit_pkts          # new packets that may go before the next tick or portion
+    bint waited                   # the last tick left a small batch to this one
     bint partial                  # the rest of the bytes may go though it fills no packet
     bint held                     # the flow window or the send buffer kept packets back
     bint limited                  # the overhead budget kept retransmissions back
@@ -188,7 +189,7 @@ cdef struct connection:
     loss_list owed                # to be sent again
     int64_t window_end            # index, packets from here on have to wait
     uint32_t ackack_number
-    int64_t ackack_us             # when an ACK was taken to be answered last
+    int64_t ackack_us             # when an ACK was answered last
     uint32_t timeouts             # in a row, without an ACK
     int64_t probe_us              # when to doubt that what is under way arrived
     int64_t drop_first            # indices: the peer asks for what we gave up

@@ -96,8 +96,8 @@ class SrtSettings(Section):
     """A receiver acknowledges this often; more than SRT's 10 makes many slow publishers cheaper."""
     poll_interval_us: int = Field(2000, ge=0, le=100_000)
     """Under load the socket is read this often, or less while nothing is lost; 0: at each datagram."""
-    play_interval_ms: int = Field(30, ge=1, le=1000)
-    """Players are sent what a stream gained this often."""
+    play_interval_ms: int = Field(20, ge=1, le=1000)
+    """Players are sent what a stream gained this often; fewer than 8 packets wait for one more interval."""
     socket_buffer_bytes: int = Field(8 << 20, ge=64 << 10)
     """Kernel buffers of the UDP socket, as far as the kernel grants them."""
     passphrase: Secret = SecretStr("")

@@ -33,6 +33,7 @@ RING_TS = 1
 REC_KEY = 1
 TABLES = b"\x47T" + bytes(186) + b"\x47P" + bytes(186)
 TICK_US = 10_000
+BATCH_US = 2 * TICK_US  # a small batch waits for one tick
 
 
 def ts(first: int, count: int) -> bytes:
@@ -333,23 +334,38 @@ def test_what_is_delivered_on_a_tick_goes_out_on_it() -> None:
     player.join()
     player.hear()
     publisher.now_us = player.peer.now_us
-    publisher.data(0, ts(7, 7))
+    for n in range(8):
+        publisher.data(n, ts(7 + 7 * n, 7))
     player.peer.pass_time(120_000)
-    assert [len(p["payload"]) for p in player.peer.hear("data")] == [7 * 188]
+    assert [len(p["payload"]) for p in player.peer.hear("data")] == [7 * 188] * 8
 
 
-def test_packets_are_filled_and_a_rest_waits_for_one_tick_only() -> None:
+def test_small_batches_wait_for_one_tick() -> None:
+    player = Player()
+    player.write(7, key=True)
+    player.join()
+    assert [len(p["payload"]) for p in player.hear()] == [376, 1316]
+    player.write(7 * 8)
+    assert [len(p["payload"]) for p in player.hear()] == [1316] * 8
+    for _ in range(3):
+        player.write(7 * 4)
+        assert player.hear() == []
+        player.write(7 * 3)
+        assert [len(p["payload"]) for p in player.hear()] == [1316] * 7
+
+
+def test_packets_are_filled_and_a_rest_waits_for_one_batch_only() -> None:
     player = Player()
     player.write(7, key=True)
     player.join()
     player.hear()
     player.write(10)
-    assert [len(p["payload"]) for p in player.hear()] == [1316]
+    assert [len(p["payload"]) for p in player.hear(BATCH_US)] == [1316]
     player.write(8)
-    assert [len(p["payload"]) for p in player.hear()] == [1316]
-    assert [len(p["payload"]) for p in player.hear()] == [4 * 188]
+    assert [len(p["payload"]) for p in player.hear(BATCH_US)] == [1316]
+    assert [len(p["payload"]) for p in player.hear(BATCH_US)] == [4 * 188]
     player.write(2)
-    assert [len(p["payload"]) for p in player.hear()] == [2 * 188]
+    assert [len(p["payload"]) for p in player.hear(BATCH_US)] == [2 * 188]
 
 
 def test_lost_packets_go_again_out_of_the_ring() -> None:
@@ -371,7 +387,7 @@ def test_what_the_ring_has_lost_can_not_go_again() -> None:
     player.hear()
     for _ in range(8):
         player.write(42)
-        player.hear()
+        player.hear(BATCH_US)
     player.peer.control(NAK, words(player.peer.isn + 1))
     said = player.peer.hear()
     assert [p for p in said if p["kind"] == "data"] == []
@@ -428,7 +444,7 @@ def test_a_player_without_keyframes_starts_after_a_while() -> None:
     said = player.hear(200_000)
     assert [p["payload"] for p in said] == [TABLES]
     player.write(7)
-    assert [p["payload"] for p in player.hear()] == [ts(7, 7)]
+    assert [p["payload"] for p in player.hear(BATCH_US)] == [ts(7, 7)]
     assert count(player.endpoint, "source_without_key") == 1
 
 
@@ -456,12 +472,14 @@ def test_players_end_with_their_stream_and_outlast_its_publisher() -> None:
     assert count(player.endpoint, "closed_source") == 1
 
 
-def test_ackacks_ride_along_and_never_wait_longer_than_a_tick() -> None:
+def test_ackacks_ride_along_and_never_wait_longer_than_a_batch() -> None:
     player = Player()
     player.write(7, key=True)
     player.join()
     player.hear()
     player.write(14)
+    player.peer.ack(1, number=4)
+    player.peer.pass_time(TICK_US)
     player.peer.ack(2, number=5)
     said = player.peer.hear()
     assert said == []
@@ -469,11 +487,12 @@ def test_ackacks_ride_along_and_never_wait_longer_than_a_tick() -> None:
     said = player.peer.hear()
     assert [p.get("type", "data") for p in said] == ["data", "data", ACKACK]
     assert len({p["at_us"] for p in said}) == 1
+    assert said[2]["info"] == 5
     # They come each 10 ms from libsrt's players; a part of them is answered.
     for number in range(6, 12):
         player.peer.ack(4, number=number)
         player.peer.pass_time(TICK_US)
-    assert [p["info"] for p in player.peer.hear(ACKACK)] == [8, 11]
+    assert [p["info"] for p in player.peer.hear(ACKACK)] == [9]
 
 
 def test_a_player_that_sends_data_is_not_listened_to() -> None:
