@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flux.config.schema import SrtSettings
+from flux.srt.pace import K_CALM_INTERVAL_US
 from perf.media import CLIPS, clip
 from perf.programs import K_BUSY, K_CROWDED, Program, Usage, busy, measuring_cpus
 from perf.server import FluxServer
@@ -112,9 +113,9 @@ def _ingest_libsrt(load: Load, seconds: float) -> dict[str, float]:
 
 
 def _ingest_raw(load: Load, seconds: float, gso: int) -> dict[str, float]:
-    """Datagrams one by one read on a tick of 2 ms as our worker does, or GSO batches read with GRO."""
+    """Datagrams one by one read on a calm tick as our worker does, or GSO batches read with GRO."""
     own_cpu, load_cpu = measuring_cpus()
-    tick = ("--tick-us", 2000)
+    tick = ("--tick-us", K_CALM_INTERVAL_US)
     with Program("udp_raw", "receive", "--listen", "127.0.0.1:0", *tick, cpu=own_cpu) as receiver:
         address = f"127.0.0.1:{receiver.read()['port']}"
         arguments = ("--connect", address, "--flows", load.flows, "--bits", load.bits, "--gso", gso)
@@ -266,7 +267,7 @@ def run(quick: bool) -> dict[str, Any]:
             "libsrt's program only receives and discards; Flux's play includes taking the stream in.",
             "Play: compared is a program that sends each payload as it is due, as a live source does; "
             "the row after it shows what libsrt gains by gathering them as long as Flux does.",
-            "Raw of ingest: datagrams sent one by one, as libsrt does, read by recvmmsg() on a tick of 2 ms. "
+            "Raw of ingest: datagrams sent one by one, as libsrt does, read by recvmmsg() each 10 ms. "
             "GSO, GRO: sent and received in batches of up to 44 with segmentation offload.",
             "Troubles: packets lost, dropped, sent again or refused, and flows that ended meanwhile.",
             *notes,
